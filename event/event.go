@@ -1,0 +1,95 @@
+package event
+
+import (
+	"time"
+
+	"fanlight/fanotify"
+)
+
+// Event is one record of a stream: something that happened to a file, or a loss at its place.
+//
+// Paths, names and other texts from the kernel are strings of bytes: they may hold newlines, escape codes and
+// invalid UTF-8. An empty string means unknown.
+type Event struct {
+	Seq  uint64    // rises by one within one output
+	Time time.Time // when the event was read
+
+	// Mask says what happened: a set, because the kernel merges. A queue overflow is exactly fanotify.Overflow.
+	Mask fanotify.Mask
+
+	Path      string    // absolute; the old path of a rename
+	NewPath   string    // absolute; the new path of a rename
+	PathState PathState // of the less certain of both
+
+	PID     int32    // 0 when the kernel doesn't say
+	Process *Process // nil when unknown; shared between events, never changed
+
+	Scope string // with fanotify.Overflow: where events were lost, a root or a directory above it
+	Lost  uint64 // events that this output lost right before this record; such a record has nothing else
+
+	Found     bool      // found by walking a new directory, not reported by the kernel
+	FD        bool      // a descriptor of the object comes along
+	FDError   string    // the name of the errno, such as "EACCES", when it was asked for and can't
+	Truncated bool      // the record was too big and lost members
+	MountID   uint64    // the unique mount id of a mount event
+	FSError   *FSError  // with fanotify.FSError
+	Range     *Range    // with fanotify.PreAccess
+	Decision  *Decision // with an answered permission event
+}
+
+// FSError is what a filesystem reported with fanotify.FSError.
+type FSError struct {
+	Errno int32  // the first error
+	Count uint32 // errors since the last such event
+}
+
+// Range is the part of the file, in bytes, that a pre-content event is about.
+type Range struct {
+	Offset, Count uint64
+}
+
+// Decision is the answer to a permission event.
+type Decision struct {
+	Response string        // "allow" or "deny"
+	Rule     string        // the rule that decided, "default" if none did
+	Duration time.Duration // from reading the event to answering it
+}
+
+// PathState says how far a path can be trusted.
+type PathState uint8
+
+// The states of a path.
+const (
+	PathUnknown PathState = 0 // no path is known
+	PathExact   PathState = 1 // the path as of the event
+	PathCurrent PathState = 2 // resolved afterwards: it may be a later name
+)
+
+// ProcessState says how far facts about a process can be trusted.
+type ProcessState uint8
+
+// The states of a process.
+const (
+	ProcessUnknown ProcessState = 0 // nothing but the pid is known
+	ProcessLive    ProcessState = 1 // it lived when the event was read
+	ProcessExited  ProcessState = 2 // it was known, and gone when the event was read
+)
+
+// NoUID is the UID of a process whose user is not known: the kernel's (uid_t)-1.
+const NoUID = ^uint32(0)
+
+// Process is what is known about a process. A nil *Process means that nothing is.
+type Process struct {
+	PID   int32
+	PPID  int32  // 0 when unknown
+	UID   uint32 // the real user, NoUID when unknown
+	Comm  string // the name, at most 15 bytes; a script's name
+	Exe   string // what /proc/PID/exe says; a script's interpreter
+	Cwd   string // the working directory
+	State ProcessState
+
+	// Ancestors are the pids of the parent, its parent and so on, as far as known. Not in the JSON form.
+	Ancestors []int32
+	// Container is the id of the container that the process runs in. Not in the JSON form.
+	Container string
+}
