@@ -91,14 +91,17 @@ func BitName(n int) string {
 
 // AppendText appends the text form of m to b: the names of its bits in the order of their values, joined by "|";
 // all bits without a name together in hexadecimal at the end; "0" for the empty mask. The error is always nil.
-func (m Mask) AppendText(b []byte) ([]byte, error) {
-	if m == 0 {
-		return append(b, '0'), nil
+func (m Mask) AppendText(b []byte) ([]byte, error) { return appendBits(b, uint64(m), &bitNames), nil }
+
+// appendBits appends the names of the bits in set as Mask.AppendText says.
+func appendBits(b []byte, set uint64, names *[64]string) []byte {
+	if set == 0 {
+		return append(b, '0')
 	}
 	start := len(b)
 	var unknown uint64
-	for rest := uint64(m); rest != 0; rest &= rest - 1 {
-		name := bitNames[bits.TrailingZeros64(rest)]
+	for rest := set; rest != 0; rest &= rest - 1 {
+		name := names[bits.TrailingZeros64(rest)]
 		if name == "" {
 			unknown |= rest & -rest
 			continue
@@ -114,7 +117,7 @@ func (m Mask) AppendText(b []byte) ([]byte, error) {
 		}
 		b = strconv.AppendUint(append(b, "0x"...), unknown, 16)
 	}
-	return b, nil
+	return b
 }
 
 // String returns the text form of m, such as "create|close_write|ondir" (see AppendText).
@@ -138,10 +141,11 @@ func (m *Mask) UnmarshalText(text []byte) error {
 
 // ParseMask reads the text form of a mask: names joined by "|" or ",", in any case, with or without the FAN_ prefix,
 // with blanks around them; the groups close, move, all_events, all_perm_events and all_fid_events; numbers as in Go
-// (hexadecimal with 0x). It reads back everything that String writes. The error names the word that is not known.
+// (hexadecimal with 0x). It reads back everything that String writes. The error names the word that is not known; the
+// empty word is none, so that a forgotten event is not taken for no event.
 func ParseMask(text string) (Mask, error) {
 	var m Mask
-	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == '|' || r == ',' }) {
+	for word := range strings.SplitSeq(strings.ReplaceAll(text, ",", "|"), "|") {
 		word = strings.TrimSpace(word)
 		bit, ok := maskNames[strings.TrimPrefix(strings.ToLower(word), "fan_")]
 		if !ok {

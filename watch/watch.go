@@ -2,7 +2,11 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"fanlight/event"
@@ -10,50 +14,59 @@ import (
 )
 
 // Changes is what a Config without Events watches.
-const Changes = fanotify.Create | fanotify.Delete | fanotify.Rename | fanotify.Modify | fanotify.CloseWrite | fanotify.Attrib
+const Changes = fanotify.Create | fanotify.Delete | fanotify.Rename | fanotify.Modify | fanotify.CloseWrite |
+	fanotify.Attrib
 
-// DefaultLatency is the latency budget of a Config without one.
-const DefaultLatency = time.Millisecond
+// The values of a Config that doesn't say.
+const (
+	DefaultLatency    = time.Millisecond
+	DefaultMaxBacklog = 256 << 20 // bytes
+	DefaultMaxQueued  = 1 << 16   // events
+	DefaultMaxDirs    = 1 << 18   // directories, about 150 bytes each
+)
 
 // Config says what to watch and how. The zero value watches Changes on the whole machine.
 type Config struct {
 	// Roots are directories, files or mount points, spelled in any way. Without a root, every mounted filesystem but
 	// the kernel's own pseudo filesystems is watched.
 	Roots []string
-	// Events is what to report; zero means Changes.
+	// Events is what to report; zero means Changes. A directory's events are reported too, with OnDir.
 	Events fanotify.Mask
-	// Latency is the time to wait after a wake-up, so that one read takes many events. Zero means DefaultLatency, a
-	// negative value none.
+	// Latency is the time to wait after a wake-up, so that one read takes many events: it halves the cost of an event
+	// and the slowdown of the program that makes them. Zero means DefaultLatency, a negative value none.
 	Latency time.Duration
 	// NoProcesses leaves out the facts about processes; events keep their pid.
 	NoProcesses bool
 	// OwnEvents reports what this process itself does, too.
 	OwnEvents bool
-	// LimitedQueue leaves the kernel's queue at fs.fanotify.max_queued_events; the default is unlimited.
+	// LimitedQueue leaves the kernel's queue at fs.fanotify.max_queued_events, beyond which events are lost in an
+	// overflow; the default is unlimited.
 	LimitedQueue bool
+	// MaxBacklog is how much may wait in the kernel's queue and here, in bytes as fanotify counts them; what is above
+	// is discarded and becomes an overflow. Zero means DefaultMaxBacklog.
+	MaxBacklog int
+	// MaxQueued is how many events may wait for the consumer; what comes then is lost, and counted in a record in its
+	// place. Zero means DefaultMaxQueued.
+	MaxQueued int
+	// MaxDirs is how many directories are remembered; above, all are asked for again. Zero means DefaultMaxDirs.
+	MaxDirs int
 }
 
-// Watcher watches filesystems.
-type Watcher struct{}
+// Watcher watches filesystems. Close releases it.
+type Watcher struct {
+	group    *fanotify.Group
+	coverage []Coverage
+	queue    *queue
+	counts   counters
 
-// New starts watching: when it returns, every mark is in place.
-func New(cfg Config) (*Watcher, error) { return nil, nil }
+	stop    context.CancelFunc // ends the reader after what is queued
+	running sync.WaitGroup
+	closed  atomic.Bool
+}
 
-// Events returns the events in batches. A batch is borrowed until the next step.
-func (w *Watcher) Events(ctx context.Context) iter.Seq2[[]event.Event, error] { return nil }
-
-// Coverage says what is watched and what is not.
-func (w *Watcher) Coverage() []Coverage { return nil }
-
-// Stats returns counters since New.
-func (w *Watcher) Stats() Stats { return Stats{} }
-
-// Close ends the watch. It may be called at any time from any goroutine.
-func (w *Watcher) Close() error { return nil }
-
-// Coverage is one watched, or refused, filesystem.
+// Coverage is one filesystem under the roots: how it is watched, or why not.
 type Coverage struct {
-	Root       string // the root that was asked for or the mount point below it
+	Root       string // the root that was asked for, or the mount point that was found below one
 	MountPoint string // where the filesystem is mounted
 	FSType     string // such as "ext4"
 	Err        error  // why it is not watched; nil when it is
@@ -61,8 +74,113 @@ type Coverage struct {
 
 // Stats counts what happened since New.
 type Stats struct {
-	Read      uint64 // events read from the kernel
+	Read      uint64 // events read from the kernel, with those of no interest
 	Delivered uint64 // events given to the consumer
 	Lost      uint64 // events that the consumer was too slow for
 	Overflows uint64 // queue overflows: an unknown number of events each
+}
+
+type counters struct {
+	read, overflows atomic.Uint64
+}
+
+// New starts watching: when it returns, every mark is in place, and what happens from then on is delivered. It needs
+// CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH. A root that can't be watched is an error; a filesystem below a root, or any
+// without roots, that can't is left out, and Coverage says why.
+func New(config Config) (*Watcher, error) {
+	config = config.withDefaults()
+	group, err := fanotify.NewGroup(fanotify.Config{
+		Report:         fanotify.ReportDFIDNameTarget,
+		UnlimitedQueue: !config.LimitedQueue,
+		UnlimitedMarks: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(config.Roots)
+	if err == nil {
+		err = p.mark(group, config.Events|needed)
+	}
+	if err != nil {
+		group.Close()
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w := &Watcher{group: group, coverage: p.coverage, queue: newQueue(config.MaxQueued), stop: stop}
+	r, err := newReader(config, group, p, w.queue, &w.counts)
+	if err != nil {
+		stop()
+		group.Close()
+		return nil, err
+	}
+	w.running.Go(func() { w.queue.end(r.run(ctx)) })
+	return w, nil
+}
+
+// needed is what the tree of directories is kept from.
+const needed = fanotify.Create | fanotify.Delete | fanotify.Rename | fanotify.OnDir
+
+func (c Config) withDefaults() Config {
+	setDefault(&c.Events, Changes)
+	setDefault(&c.Latency, DefaultLatency)
+	setDefault(&c.MaxBacklog, DefaultMaxBacklog)
+	setDefault(&c.MaxQueued, DefaultMaxQueued)
+	setDefault(&c.MaxDirs, DefaultMaxDirs)
+	return c
+}
+
+func setDefault[T comparable](value *T, def T) {
+	if *value == *new(T) {
+		*value = def
+	}
+}
+
+// Events yields the events in batches, until the context is done, the Watcher is closed, or the stream ends by Stop or
+// an error. A batch is borrowed until the next step; the strings in it and what its pointers lead to may be kept. Two
+// loops at the same time share the events.
+func (w *Watcher) Events(ctx context.Context) iter.Seq2[[]event.Event, error] {
+	return func(yield func([]event.Event, error) bool) {
+		for {
+			b, err := w.queue.pop(ctx)
+			if errors.Is(err, os.ErrClosed) || errors.Is(err, context.Canceled) {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			more := yield(b.events, nil)
+			w.queue.recycle(b)
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// Stop ends the stream behind what happened before the call: Events delivers that and returns. It doesn't wait.
+func (w *Watcher) Stop() { w.stop() }
+
+// Close ends the watch at once: marks are removed, Events returns. It waits for the reader and may be called at any
+// time from any goroutine; further calls do nothing.
+func (w *Watcher) Close() error {
+	if w.closed.Swap(true) {
+		return nil
+	}
+	err := w.group.Close()
+	w.stop()
+	w.queue.close()
+	w.running.Wait()
+	return err
+}
+
+// Coverage says what is watched and what is not, in the order of the roots and then of mounting.
+func (w *Watcher) Coverage() []Coverage { return w.coverage }
+
+// Stats returns counters since New.
+func (w *Watcher) Stats() Stats {
+	delivered, lost := w.queue.counts()
+	return Stats{
+		Read: w.counts.read.Load(), Delivered: delivered, Lost: lost, Overflows: w.counts.overflows.Load(),
+	}
 }

@@ -1,0 +1,322 @@
+package fanotify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Class is the notification class of a group (fanotify_init(2)).
+type Class uint32
+
+// The classes. Of several groups, those of ClassPreContent are asked first, ClassNotif hears last.
+const (
+	ClassNotif      Class = unix.FAN_CLASS_NOTIF       // events only (since Linux 2.6.37)
+	ClassContent    Class = unix.FAN_CLASS_CONTENT     // permission events on final content (CAP_SYS_ADMIN)
+	ClassPreContent Class = unix.FAN_CLASS_PRE_CONTENT // also pre-content events and errors as answers (CAP_SYS_ADMIN)
+)
+
+// String returns the kernel's name in lower case without FAN_, such as "class_content".
+func (c Class) String() string {
+	switch c {
+	case ClassNotif:
+		return "class_notif"
+	case ClassContent:
+		return "class_content"
+	case ClassPreContent:
+		return "class_pre_content"
+	}
+	return fmt.Sprintf("class %#x", uint32(c))
+}
+
+// Report is the set of what a group reports with its events (the FAN_REPORT_ flags of fanotify_init(2)). Handles and
+// names exclude the content classes; without any of them, an event carries a descriptor.
+type Report uint32
+
+// The report flags.
+const (
+	ReportPIDFD     Report = unix.FAN_REPORT_PIDFD      // a pidfd of the process (since 5.15; CAP_SYS_ADMIN)
+	ReportTID       Report = unix.FAN_REPORT_TID        // PID is the thread's (since 4.20; CAP_SYS_ADMIN)
+	ReportFID       Report = unix.FAN_REPORT_FID        // the object's handle (since 5.1; unprivileged since 5.13)
+	ReportDirFID    Report = unix.FAN_REPORT_DIR_FID    // the directory's handle (since 5.9)
+	ReportName      Report = unix.FAN_REPORT_NAME       // the name in the directory; needs ReportDirFID (since 5.9)
+	ReportTargetFID Report = unix.FAN_REPORT_TARGET_FID // the child's handle with names; needs the three above (since 5.17)
+	ReportFDError   Report = unix.FAN_REPORT_FD_ERROR   // the errno where a descriptor fails (since 6.13; CAP_SYS_ADMIN)
+	ReportMnt       Report = unix.FAN_REPORT_MNT        // mounts of a mount namespace (since 6.15)
+
+	ReportDFIDName       = ReportDirFID | ReportName
+	ReportDFIDNameTarget = ReportFID | ReportDirFID | ReportName | ReportTargetFID
+
+	reportHandles = ReportDFIDNameTarget
+)
+
+// reportNames has the text of each report flag at its bit's number.
+var reportNames = [64]string{
+	7: "report_pidfd", 8: "report_tid", 9: "report_fid", 10: "report_dir_fid", 11: "report_name",
+	12: "report_target_fid", 13: "report_fd_error", 14: "report_mnt",
+}
+
+// String returns the kernel's names in lower case without FAN_, in the form of a Mask: "report_fid|report_dir_fid".
+func (r Report) String() string { return string(appendBits(nil, uint64(r), &reportNames)) }
+
+// Sizes of the buffer of a Batch, in bytes.
+const (
+	// DefaultBufferSize is what one read takes at most when Config doesn't say and events carry no descriptors.
+	DefaultBufferSize = 256 << 10
+
+	// MinBufferSize is the smallest buffer that every event with handles fits into: metadata, two names of 255 bytes
+	// with handles of 128 bytes and every other record. It is also the default where events carry descriptors: 170
+	// events without a pidfd fit.
+	MinBufferSize = 4096
+
+	// leastBuffer is what every event without handles fits into, with records that are yet to come.
+	leastBuffer = 128
+)
+
+// Config says what a group is. The zero value is a group of class ClassNotif whose events carry descriptors, with the
+// system's limits; it needs CAP_SYS_ADMIN.
+type Config struct {
+	Class  Class
+	Report Report
+
+	// EventFlags are the open(2) flags of the descriptors in events: an access mode (0 is O_RDONLY), O_APPEND,
+	// O_NONBLOCK, O_DSYNC, O_SYNC, O_NOATIME, O_LARGEFILE. O_CLOEXEC is always added.
+	EventFlags int
+
+	UnlimitedQueue bool // no limit of queued events; no overflow (CAP_SYS_ADMIN)
+	UnlimitedMarks bool // marks don't count against the user's limit (CAP_SYS_ADMIN)
+	Audit          bool // answers may ask for an audit record (since Linux 4.15; CAP_AUDIT_WRITE)
+
+	// BufferSize is the most that one read takes, in bytes. 0 means DefaultBufferSize, or MinBufferSize in a group
+	// whose events carry descriptors: these are open from the read until the event's step has passed. So this bounds
+	// them, at 24 bytes for an event, 32 with its pidfd, and by at least five events; the kernel loses an event whose
+	// descriptor would exceed the limit. In a group that reports handles less than MinBufferSize is not taken.
+	BufferSize int
+}
+
+// bufferSize returns the size that a read takes, in bytes.
+func (c Config) bufferSize() int {
+	handles := c.Report&reportHandles != 0
+	descriptors := c.Report&(reportHandles|ReportMnt) == 0 || c.Report&ReportPIDFD != 0
+	size := c.BufferSize
+	switch {
+	case size == 0 && descriptors:
+		size = MinBufferSize
+	case size == 0:
+		size = DefaultBufferSize
+	}
+	if handles {
+		return max(size, MinBufferSize)
+	}
+	return max(size, leastBuffer)
+}
+
+// Group is a notification group: a queue of events in the kernel and the marks that feed it. The descriptor is
+// close-on-exec and non-blocking, and it never leaves the process.
+type Group struct {
+	config Config
+	file   *os.File        // the group; not in the runtime's poller
+	conn   syscall.RawConn // of file: holds the number while it is used
+	poll   *os.File        // an epoll instance with the group in it, which is in the runtime's poller
+	await  syscall.RawConn // of poll
+	wait   waiter
+
+	reading atomic.Bool // one reader at a time
+}
+
+// NewGroup makes a group (fanotify_init(2)). The error is an *InitError that unwraps to the errno. The caller closes the
+// group; one that is forgotten is closed when it is collected.
+func NewGroup(config Config) (*Group, error) {
+	config.BufferSize = config.bufferSize()
+	fd, err := unix.FanotifyInit(config.initFlags(), uint(config.EventFlags|unix.O_CLOEXEC))
+	if err != nil {
+		return nil, newInitError(config, err)
+	}
+	g := &Group{config: config, file: os.NewFile(uintptr(fd), "fanotify")}
+	if err := g.join(fd); err != nil {
+		g.Close()
+		return nil, newInitError(config, err)
+	}
+	return g, nil
+}
+
+func (c Config) initFlags() uint {
+	flags := uint(c.Class) | uint(c.Report) | unix.FAN_CLOEXEC
+	if c.UnlimitedQueue {
+		flags |= unix.FAN_UNLIMITED_QUEUE
+	}
+	if c.UnlimitedMarks {
+		flags |= unix.FAN_UNLIMITED_MARKS
+	}
+	if c.Audit {
+		flags |= unix.FAN_ENABLE_AUDIT
+	}
+	return flags
+}
+
+// join makes the group's descriptor fd non-blocking and lets the runtime's poller wait for it.
+//
+// The group itself stays out of the poller: that is edge-triggered, and would wake a thread for each event that is
+// queued while nobody wants to read yet; with a latency budget this costs five times what reading does. An epoll
+// instance of its own that holds the group with EPOLLONESHOT is in the poller instead: once its event was taken it
+// stays silent until it is armed again.
+func (g *Group) join(fd int) error {
+	var err error
+	if g.conn, err = g.file.SyscallConn(); err != nil {
+		return err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // after os.NewFile, which would put it into the poller
+		return err
+	}
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	err = unix.SetNonblock(epfd, true)          // before os.NewFile, so that it goes into the poller
+	g.poll = os.NewFile(uintptr(epfd), "epoll") // owns it from here, whatever the error
+	if err != nil {
+		return err
+	}
+	if g.await, err = g.poll.SyscallConn(); err != nil {
+		return err
+	}
+	if err := g.poll.SetReadDeadline(time.Time{}); err != nil { // it is not in the poller
+		return err
+	}
+	g.wait.init(g)
+	return unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
+}
+
+// Close closes the group: its marks are gone, permission events that wait for an answer are allowed by the kernel, a
+// blocked reader returns os.ErrClosed. Further calls do nothing and return nil.
+func (g *Group) Close() error {
+	err := g.file.Close()
+	if g.poll != nil {
+		g.poll.Close() // wakes the reader
+	}
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// waiter holds what a wait needs, so that waiting allocates nothing.
+type waiter struct {
+	ready func(epfd uintptr) bool // arms the group and looks whether it is readable
+	arm   func(fd uintptr)
+	epfd  int
+	err   error
+	fired [1]unix.EpollEvent
+}
+
+func (w *waiter) init(g *Group) {
+	w.arm = func(fd uintptr) {
+		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
+		w.err = unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, int(fd), &event)
+	}
+	w.ready = func(epfd uintptr) bool {
+		w.epfd = int(epfd)
+		// Taking the event disarms the group. What fired before this wait may be read already: arm and look again.
+		if g.conn.Control(w.arm) != nil {
+			w.err = os.ErrClosed
+		}
+		n := 0
+		if w.err == nil {
+			n, w.err = unix.EpollWait(w.epfd, w.fired[:], 0)
+		}
+		if w.err == unix.EINTR {
+			w.err = nil // still armed: it fires again
+		}
+		return n > 0 || w.err != nil
+	}
+}
+
+// Wait blocks until an event is queued, the context is done or the group is closed (os.ErrClosed). It reads nothing,
+// and the kernel does nothing for the reader until the next Wait, however many events it queues meanwhile.
+func (g *Group) Wait(ctx context.Context) error {
+	if !g.reading.CompareAndSwap(false, true) {
+		return errReading
+	}
+	defer g.reading.Store(false)
+	return g.waitReadable(ctx)
+}
+
+var errReading = errors.New("fanotify: another goroutine is reading this group: one reader at a time")
+
+func (g *Group) waitReadable(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if ctx.Done() != nil {
+		interrupted := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			g.poll.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // Closed: the wait has ended.
+			close(interrupted)
+		})
+		defer func() {
+			if !stop() {
+				<-interrupted // or it would interrupt the next wait
+				g.poll.SetReadDeadline(time.Time{})
+			}
+		}()
+	}
+	g.wait.err = nil
+	err := g.await.Read(g.wait.ready)
+	switch {
+	case errors.Is(g.wait.err, os.ErrClosed):
+		return os.ErrClosed
+	case g.wait.err != nil:
+		return fmt.Errorf("wait for fanotify events: %w", g.wait.err)
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ctx.Err()
+	}
+	return os.ErrClosed // what else Read says of a descriptor in the poller
+}
+
+// Backlog returns the size of the queued events in bytes (FIONREAD), as they stand: those that will still merge are
+// counted singly.
+func (g *Group) Backlog() (int, error) {
+	var n int
+	var err error
+	if cerr := g.conn.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); cerr != nil {
+		return 0, os.ErrClosed
+	}
+	if err != nil {
+		return 0, fmt.Errorf("size of the fanotify queue: %w", err)
+	}
+	return n, nil
+}
+
+// Events yields the events as they come, until the context is done, the group is closed or reading fails; it ends
+// without an error when the group was closed or the context canceled. A malformed event is an error at its place, and
+// the loop may go on. The event is borrowed until the next step.
+func (g *Group) Events(ctx context.Context) iter.Seq2[*Event, error] {
+	return func(yield func(*Event, error) bool) {
+		batch := new(Batch)
+		defer batch.Close()
+		for {
+			err := g.Read(ctx, batch)
+			if errors.Is(err, os.ErrClosed) || errors.Is(err, context.Canceled) {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for e, err := range batch.Events() {
+				if !yield(e, err) {
+					return
+				}
+			}
+		}
+	}
+}

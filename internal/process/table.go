@@ -1,0 +1,299 @@
+// Package process knows facts about processes, from /proc: who it is that did something to a file.
+//
+// What was read once is kept as long as it is sure to be that process, never for another one that got the same pid:
+// an open directory /proc/PID stays with its process, and ends with it. What a process may change while it lives (the
+// program, the name, the working directory, the user) is asked again in every round of events.
+//
+// A Table belongs to one goroutine.
+package process
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"fanlight/event"
+)
+
+// MaxProcesses is how many processes a table knows at most; each that lives holds two descriptors.
+const MaxProcesses = 256
+
+// Table is what is known about processes. The zero value is ready for use.
+type Table struct {
+	known map[int32]*entry
+	round uint64
+	path  [32]byte
+	buf   [4096]byte
+}
+
+// entry is one process.
+type entry struct {
+	facts *event.Process
+	round uint64 // when the facts were last checked
+	gone  uint64 // the round in which it was found gone
+	dir   int    // /proc/PID, -1 when it is gone
+	comm  int    // /proc/PID/comm, -1 likewise
+	euid  uint32 // what the owner of /proc/PID was when the facts were read
+}
+
+// NextRound says that what follows happened later: facts are checked again before they are used.
+func (t *Table) NextRound() { t.round++ }
+
+// Idle says that this round had all events that were queued when it began. Processes that were found gone before it
+// are forgotten then: what comes now with their pid is another process's.
+func (t *Table) Idle() {
+	for pid, e := range t.known {
+		if e.dir < 0 && e.gone < t.round {
+			delete(t.known, pid)
+		}
+	}
+}
+
+// Close releases the descriptors and forgets everything.
+func (t *Table) Close() {
+	for _, e := range t.known {
+		e.close()
+	}
+	t.known = nil
+}
+
+// Lookup returns what is known about the process that had pid when the event at hand happened; never nil. The result
+// is shared and must not be changed; equal facts are the same pointer. No system call is made for a process that was
+// looked up in this round.
+func (t *Table) Lookup(pid int32) *event.Process {
+	e := t.known[pid]
+	if e == nil {
+		return t.meet(pid)
+	}
+	if e.round == t.round {
+		return e.facts
+	}
+	e.round = t.round
+	if e.dir >= 0 {
+		t.check(e)
+	} else if e.facts.State == event.ProcessUnknown {
+		t.read(pid, e)
+	}
+	return e.facts
+}
+
+// meet takes a process into the table.
+func (t *Table) meet(pid int32) *event.Process {
+	if len(t.known) >= MaxProcesses {
+		t.evict()
+	}
+	if t.known == nil {
+		t.known = make(map[int32]*entry)
+	}
+	e := &entry{round: t.round, dir: -1, comm: -1}
+	t.known[pid] = e
+	t.read(pid, e)
+	return e.facts
+}
+
+// evict forgets the processes that this round has not seen; all of them when it has seen too many.
+func (t *Table) evict() {
+	for pid, e := range t.known {
+		if e.round != t.round {
+			e.close()
+			delete(t.known, pid)
+		}
+	}
+	if len(t.known) >= MaxProcesses {
+		t.Close()
+	}
+}
+
+func (e *entry) close() {
+	if e.dir >= 0 {
+		unix.Close(e.dir)
+		unix.Close(e.comm)
+	}
+	e.dir, e.comm = -1, -1
+}
+
+// read reads all facts about the process that has pid now.
+func (t *Table) read(pid int32, e *entry) {
+	e.facts = &event.Process{PID: pid, UID: event.NoUID, State: event.ProcessUnknown}
+	path := append(strconv.AppendInt(append(t.path[:0], "/proc/"...), int64(pid), 10), 0)
+	dir, err := unix.Open(string(path[:len(path)-1]), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	comm, err := unix.Openat(dir, "comm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(dir)
+		return
+	}
+	e.dir, e.comm = dir, comm
+	if facts, ok := t.facts(pid, e); ok {
+		e.facts = facts
+	} else {
+		e.close()
+	}
+}
+
+// facts reads every fact through the process's own directory, which fails once the process is gone.
+func (t *Table) facts(pid int32, e *entry) (*event.Process, bool) {
+	p := &event.Process{PID: pid, UID: event.NoUID, State: event.ProcessLive}
+	var st unix.Stat_t
+	if err := unix.Fstat(e.dir, &st); err != nil {
+		return nil, false
+	}
+	e.euid = st.Uid
+	status := t.file(e.dir, "status")
+	if status == nil {
+		return nil, false
+	}
+	if ppid, ok := field(status, "PPid:"); ok {
+		p.PPID = int32(ppid)
+	}
+	if uid, ok := field(status, "Uid:"); ok {
+		p.UID = uint32(uid)
+	}
+	if state, ok := statusLine(status, "State:"); ok && len(state) > 0 && (state[0] == 'Z' || state[0] == 'X') {
+		p.State = event.ProcessExited
+	}
+	p.Comm = string(t.readComm(e))
+	p.Exe = string(t.link(e.dir, "exe"))
+	p.Cwd = string(t.link(e.dir, "cwd"))
+	if p.Comm == "" {
+		return nil, false // gone while we read: what came before may be half of a process
+	}
+	p.Ancestors = t.ancestors(p.PPID)
+	return p, true
+}
+
+// maxAncestors bounds the chain of parents.
+const maxAncestors = 64
+
+// ancestors returns ppid, its parent and so on.
+func (t *Table) ancestors(ppid int32) []int32 {
+	var chain []int32
+	for ppid > 0 && len(chain) < maxAncestors {
+		chain = append(chain, ppid)
+		if e := t.known[ppid]; e != nil && e.round == t.round && e.facts.State == event.ProcessLive {
+			return append(chain, e.facts.Ancestors...)
+		}
+		ppid = t.parent(ppid)
+	}
+	return chain
+}
+
+// parent returns the parent of a process, 0 when it is not known.
+func (t *Table) parent(pid int32) int32 {
+	path := strconv.AppendInt(append(t.path[:0], "/proc/"...), int64(pid), 10)
+	stat := t.file(unix.AT_FDCWD, string(append(path, "/stat"...)))
+	// The name in parentheses may hold anything; the fields behind it don't hold parentheses.
+	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
+	fields := bytes.Fields(rest)
+	if len(fields) < 2 {
+		return 0
+	}
+	ppid, err := strconv.ParseInt(string(fields[1]), 10, 32)
+	if err != nil {
+		return 0
+	}
+	return int32(ppid)
+}
+
+// check finds out whether the process still lives, and what it changed.
+func (t *Table) check(e *entry) {
+	var st unix.Stat_t
+	comm := t.readComm(e)
+	if comm == nil {
+		t.exited(e)
+		return
+	}
+	same := string(comm) == e.facts.Comm
+	exe := t.link(e.dir, "exe")
+	if exe == nil && e.facts.Exe != "" { // a zombie has no program any more
+		t.exited(e)
+		return
+	}
+	same = same && string(exe) == e.facts.Exe
+	same = same && string(t.link(e.dir, "cwd")) == e.facts.Cwd
+	same = same && unix.Fstat(e.dir, &st) == nil && st.Uid == e.euid
+	if same {
+		return
+	}
+	if facts, ok := t.facts(e.facts.PID, e); ok {
+		e.facts = facts
+		return
+	}
+	t.exited(e)
+}
+
+// exited keeps what was known about a process that is gone, unless another one has its pid already: then nobody knows
+// which of both an event is from, and the next round meets the new one.
+func (t *Table) exited(e *entry) {
+	e.close()
+	e.gone = t.round
+	facts := *e.facts
+	facts.State = event.ProcessExited
+	if err := unix.Access("/proc/"+strconv.Itoa(int(facts.PID))+"/comm", unix.F_OK); err == nil && !t.zombie(facts.PID) {
+		facts = event.Process{PID: facts.PID, UID: event.NoUID}
+	}
+	e.facts = &facts
+}
+
+// zombie reports whether pid is a process that ended and still has its pid.
+func (t *Table) zombie(pid int32) bool {
+	state, ok := statusLine(t.file(unix.AT_FDCWD, "/proc/"+strconv.Itoa(int(pid))+"/status"), "State:")
+	return ok && len(state) > 0 && (state[0] == 'Z' || state[0] == 'X')
+}
+
+// readComm returns the process's name, nil when it is gone.
+func (t *Table) readComm(e *entry) []byte {
+	n, err := unix.Pread(e.comm, t.buf[:], 0)
+	if err != nil || n == 0 {
+		return nil
+	}
+	return bytes.TrimSuffix(t.buf[:n], []byte{'\n'})
+}
+
+// link returns where a symbolic link leads, nil when it can't be read.
+func (t *Table) link(dir int, name string) []byte {
+	n, err := unix.Readlinkat(dir, name, t.buf[:])
+	if err != nil || n == len(t.buf) {
+		return nil
+	}
+	return t.buf[:n]
+}
+
+// file returns the beginning of a small file, nil when it can't be read.
+func (t *Table) file(dir int, name string) []byte {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, t.buf[:])
+	if err != nil {
+		return nil
+	}
+	return slices.Clone(t.buf[:n])
+}
+
+// statusLine returns what stands behind key in a file like /proc/PID/status.
+func statusLine(status []byte, key string) ([]byte, bool) {
+	for line := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(line, []byte(key)); ok {
+			return bytes.TrimSpace(rest), true
+		}
+	}
+	return nil, false
+}
+
+// field returns the first number behind key.
+func field(status []byte, key string) (uint64, bool) {
+	line, ok := statusLine(status, key)
+	if !ok {
+		return 0, false
+	}
+	first, _, _ := bytes.Cut(line, []byte{'\t'})
+	n, err := strconv.ParseUint(string(first), 10, 32)
+	return n, err == nil
+}

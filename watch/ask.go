@@ -1,0 +1,258 @@
+package watch
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"fanlight/event"
+	"fanlight/fanotify"
+)
+
+// filesystem is a watched filesystem, as the kernel is asked through it.
+type filesystem struct {
+	id    fanotify.FSID
+	point string
+	// fd is a descriptor of the mount, -1 most of the time: it is open only while events are handled, because it would
+	// keep the filesystem from being unmounted.
+	fd int
+}
+
+// open makes sure that fd is open.
+func (fs *filesystem) open() error {
+	if fs.fd >= 0 {
+		return nil
+	}
+	fd, err := unix.Open(fs.point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	fs.fd = fd
+	return nil
+}
+
+// closeMounts closes the descriptors of the mounts.
+func (t *tree) closeMounts() {
+	for _, fs := range t.systems {
+		if fs.fd >= 0 {
+			unix.Close(fs.fd)
+			fs.fd = -1
+		}
+	}
+}
+
+// resolve returns the node of a directory, nil when nobody knows where it is, or was.
+func (t *tree) resolve(h fanotify.HandleBytes) *node {
+	if n := t.nodes[fanotify.Handle(h)]; n != nil {
+		return n
+	}
+	return t.meet(fanotify.Handle(h))
+}
+
+// meet finds out where a directory is that is not in the tree.
+func (t *tree) meet(h fanotify.Handle) *node {
+	if len(t.nodes) >= t.max {
+		t.forget()
+	}
+	t.pending.index()
+	if n := t.fromPending(h, 0); n != nil {
+		return n
+	}
+	steps, err := t.ask(h)
+	complete := t.pending.drain()
+	if err != nil {
+		// Removed before we asked: the record of that is read by now.
+		return t.fromPending(h, 0)
+	}
+	state := event.PathExact
+	if !complete || t.pending.overflows > 0 {
+		state = event.PathCurrent // what happened since the event is not fully known
+	}
+	return t.addSteps(steps, state, 0)
+}
+
+// maxDepth bounds the way up: contradictory records must not lead in circles.
+const maxDepth = 1 << 14
+
+// fromPending finds a directory by the first pending record that moves or removes it: there it still is.
+func (t *tree) fromPending(h fanotify.Handle, depth int) *node {
+	links := t.pending.links[h]
+	if len(links) == 0 || depth > maxDepth {
+		return nil
+	}
+	at := links[0]
+	parent := t.nodes[at.dir]
+	if parent == nil {
+		if parent = t.fromPending(at.dir, depth+1); parent == nil {
+			if parent = t.meet(at.dir); parent == nil {
+				return nil
+			}
+		}
+	}
+	return t.add(h, parent, at.name, t.pendingState())
+}
+
+// pendingState is the state of what pending records say: behind an overflow, some are missing.
+func (t *tree) pendingState() event.PathState {
+	if t.pending.overflows > 0 {
+		return event.PathCurrent
+	}
+	return event.PathExact
+}
+
+// step is a directory on the way up, as the kernel sees it now. The last one has no name: it is in the tree, or it
+// is the topmost.
+type step struct {
+	handle fanotify.Handle
+	name   string
+}
+
+// addSteps puts the directories of an answer into the tree. The answer is younger than the event: where a pending
+// record says that a directory moves or goes only later, the record is right, and the steps above are not its own.
+func (t *tree) addSteps(steps []step, state event.PathState, depth int) *node {
+	h := steps[0].handle
+	if n := t.nodes[h]; n != nil {
+		return n
+	}
+	if n := t.fromPending(h, depth); n != nil {
+		return n
+	}
+	if len(steps) == 1 {
+		return t.add(h, nil, "", event.PathUnknown) // above what is watched
+	}
+	parent := t.addSteps(steps[1:], state, depth+1)
+	if parent == nil {
+		return nil
+	}
+	return t.add(h, parent, steps[0].name, state)
+}
+
+// askAgain corrects the place of a directory that was in doubt.
+func (t *tree) askAgain(h fanotify.Handle, n *node) {
+	steps, err := t.ask(h)
+	if !t.pending.drain() || err != nil || len(steps) < 2 || len(t.pending.links[h]) > 0 {
+		return // it stays in doubt, is gone, or moves again
+	}
+	if parent := t.addSteps(steps[1:], event.PathExact, 0); parent != nil {
+		t.put(n, parent, steps[0].name, t.pendingState())
+		t.gen++
+	}
+}
+
+// ask asks the kernel where a directory is now: the steps up to one that is in the tree.
+func (t *tree) ask(h fanotify.Handle) ([]step, error) {
+	fs := t.systems[h.FSID()]
+	if fs == nil {
+		return nil, errUnknownFilesystem
+	}
+	if err := fs.open(); err != nil {
+		return nil, err
+	}
+	fd, err := h.Open(fs.fd, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { unix.Close(fd) }()
+	var steps []step
+	var path string // of a directory below which all names are known
+	for {
+		up, err := unix.Openat2(fd, "..", &unix.OpenHow{
+			Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV,
+		})
+		if errors.Is(err, unix.EXDEV) {
+			return append(steps, step{handle: h}), nil // the root of another mount of the filesystem
+		}
+		if err != nil {
+			return nil, err
+		}
+		parent, err := handleOf(up, fs.id)
+		if err == nil && parent == h {
+			unix.Close(up)
+			return append(steps, step{handle: h}), nil
+		}
+		var name string
+		if err == nil {
+			path, name, err = nameOf(fd, up, path)
+		}
+		unix.Close(fd)
+		fd = up
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, step{h, name})
+		if h = parent; t.nodes[h] != nil || len(steps) > maxDepth {
+			return append(steps, step{handle: h}), nil
+		}
+	}
+}
+
+var errUnknownFilesystem = errors.New("event of a filesystem that is not watched")
+
+// handleOf returns the handle of an open directory.
+func handleOf(fd int, id fanotify.FSID) (fanotify.Handle, error) {
+	h, _, err := unix.NameToHandleAt(fd, "", unix.AT_EMPTY_PATH)
+	if err != nil {
+		return "", err
+	}
+	return fanotify.NewHandle(id, h.Type(), h.Bytes()), nil
+}
+
+// nameOf returns the name of the directory fd in its parent up, and the parent's path for the next call. An empty path
+// is asked of the kernel; one that is longer than PATH_MAX can't be, and then the name is looked for in the parent.
+func nameOf(fd, up int, path string) (parentPath, name string, err error) {
+	if path == "" {
+		var buf [unix.PathMax]byte
+		n, err := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), buf[:])
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			name, err = findName(fd, up)
+			return "", name, err
+		}
+		if err != nil {
+			return "", "", err
+		}
+		path = string(buf[:n])
+		if strings.HasSuffix(path, " (deleted)") {
+			var st unix.Stat_t
+			if err := unix.Fstat(fd, &st); err != nil || st.Nlink == 0 {
+				return "", "", unix.ESTALE
+			}
+		}
+	}
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 || i == len(path)-1 {
+		return "", "", unix.ESTALE // the root of another mount
+	}
+	return path[:i], path[i+1:], nil
+}
+
+// findName looks for the name of the directory fd in its parent.
+func findName(fd, up int) (string, error) {
+	var want unix.Stat_t
+	if err := unix.Fstat(fd, &want); err != nil {
+		return "", err
+	}
+	dir, err := unix.Openat(up, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(dir)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.Getdents(dir, buf)
+		if err != nil {
+			return "", err
+		}
+		if n == 0 {
+			return "", unix.ENOENT
+		}
+		_, _, names := unix.ParseDirent(buf[:n], -1, nil)
+		for _, name := range names {
+			var st unix.Stat_t
+			if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Ino == want.Ino && st.Dev == want.Dev {
+				return name, nil
+			}
+		}
+	}
+}

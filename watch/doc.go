@@ -1,0 +1,28 @@
+// Package watch turns the kernel's events into [event.Event]: with paths as they were, with processes, from every
+// filesystem under the roots, and with a record wherever something was lost.
+//
+// # How
+//
+// Each filesystem gets one mark, whatever its size, so that watching a tree is ready at once and nothing is walked. An
+// event names a directory by its file handle. The directory is a node of a tree that is kept in the order of the
+// kernel's queue from the records about directories: made, renamed, removed. One that is met for the first time is
+// looked for in the records that were read but not handled yet, because the first of them about it says where it was;
+// else the kernel is asked, and the queue drained once more, so that a rename or removal before the answer is among
+// those records.
+//
+// # Order and loss
+//
+// Events come in the order of the kernel's queue. What was lost is an event in its place: a queue overflow with its
+// scope, or a count of events that the consumer was too slow for. The reader never waits for the consumer.
+//
+// # Concurrency
+//
+// A Watcher has one goroutine that owns the group's read side, the tree and the table of processes. Events is for one
+// goroutine at a time; the other methods may be called from any.
+//
+// # What it can't see
+//
+// Changes that don't go through this kernel's files: writes by other machines to a network filesystem, writes through
+// a memory mapping (fanotify(7)). A filesystem that refuses a filesystem mark is not watched, see Coverage; neither is
+// one that is mounted later.
+package watch

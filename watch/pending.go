@@ -1,0 +1,148 @@
+package watch
+
+import (
+	"fanlight/fanotify"
+)
+
+// pending is what was read from the kernel's queue and not handled yet, in order. Its first batch is being handled.
+//
+// On demand it is indexed: where each directory that a pending record moves or removes is now, that is, at the event
+// being handled. The kernel has forgotten that; the records haven't.
+type pending struct {
+	group *fanotify.Group
+	max   int // bytes
+
+	batches []*fanotify.Batch
+	free    []*fanotify.Batch
+	bytes   int
+	behind  bool // the last read left events in the queue
+
+	indexed   int // batches, from the first
+	links     map[fanotify.Handle][]link
+	overflows int // among the indexed
+	scratch   fanotify.Event
+}
+
+// link is a place in the tree: a name in a directory.
+type link struct {
+	dir  fanotify.Handle
+	name string
+}
+
+// read takes what is queued, one buffer at most, and returns its size in bytes: 0 when nothing is queued.
+func (p *pending) read() (int, error) {
+	b := new(fanotify.Batch)
+	if n := len(p.free); n > 0 {
+		b = p.free[n-1]
+		p.free = p.free[:n-1]
+	}
+	n, err := p.group.TryRead(b)
+	if n == 0 || err != nil {
+		p.free = append(p.free, b)
+		p.behind = false
+		return 0, err
+	}
+	p.batches = append(p.batches, b)
+	p.bytes += n
+	p.behind = n > fanotify.DefaultBufferSize-fanotify.MinBufferSize
+	return n, nil
+}
+
+// drain reads until the queue was empty for a moment, and indexes everything. It reports whether it got that far
+// within the limit: then every change of the tree that happened before the call is handled or in the index.
+func (p *pending) drain() bool {
+	for {
+		if p.bytes > p.max {
+			p.index()
+			return false
+		}
+		if n, err := p.read(); err != nil {
+			p.index()
+			return false
+		} else if n == 0 || !p.behind {
+			p.index()
+			return true
+		}
+	}
+}
+
+// index indexes what is not indexed yet.
+func (p *pending) index() {
+	if p.links == nil {
+		p.links = make(map[fanotify.Handle][]link)
+	}
+	for ; p.indexed < len(p.batches); p.indexed++ {
+		for e := range p.batches[p.indexed].Ahead(&p.scratch) {
+			if e.Mask.Has(fanotify.Overflow) {
+				p.overflows++
+			}
+			if from, ok := leaves(e); ok {
+				child := fanotify.Handle(e.Object())
+				p.links[child] = append(p.links[child], link{fanotify.Handle(from.Dir), string(from.Name)})
+			}
+		}
+	}
+}
+
+// leaves returns the place that a directory leaves by this event, when it was removed or renamed.
+func leaves(e *fanotify.Event) (fanotify.Entry, bool) {
+	if !e.Mask.Has(fanotify.OnDir) || e.Object() == nil {
+		return fanotify.Entry{}, false
+	}
+	switch {
+	case e.Mask.Has(fanotify.Rename):
+		return e.Old()
+	case e.Mask.Has(fanotify.Delete):
+		return e.Dir()
+	}
+	return fanotify.Entry{}, false
+}
+
+// handle takes the event that is about to be handled out of the index.
+func (p *pending) handle(e *fanotify.Event) {
+	if p.indexed == 0 {
+		return
+	}
+	if e.Mask.Has(fanotify.Overflow) {
+		p.overflows--
+	}
+	if _, ok := leaves(e); !ok {
+		return
+	}
+	child := fanotify.Handle(e.Object())
+	if rest := p.links[child]; len(rest) > 1 {
+		p.links[child] = rest[1:]
+	} else {
+		delete(p.links, child)
+	}
+}
+
+// handled ends the first batch.
+func (p *pending) handled() {
+	b := p.batches[0]
+	p.batches[0] = nil
+	p.batches = p.batches[1:]
+	p.indexed = max(0, p.indexed-1)
+	if len(p.batches) == 0 {
+		p.bytes = 0
+	}
+	if len(p.free) < maxFree {
+		p.free = append(p.free, b)
+	}
+}
+
+// discard throws away everything, in the kernel's queue too.
+func (p *pending) discard() error {
+	for len(p.batches) > 0 {
+		p.handled()
+	}
+	clear(p.links)
+	p.indexed, p.overflows = 0, 0
+	for {
+		n, err := p.read()
+		if n == 0 || err != nil {
+			return err
+		}
+		p.handled()
+	}
+}

@@ -1,0 +1,222 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"fanlight/fanotify"
+	"fanlight/internal/mounts"
+)
+
+// plan is what to mark: the filesystems under the roots.
+type plan struct {
+	places   []place
+	coverage []Coverage
+	whole    bool // the whole machine
+}
+
+// place is a directory or file on one mount from which on everything is watched.
+type place struct {
+	path  string // absolute, without symbolic links
+	isDir bool
+	mount mounts.Mount
+	asked string // the root as it was asked for; empty when it was found
+}
+
+// newPlan finds the filesystems under the roots.
+func newPlan(roots []string) (*plan, error) {
+	all, err := mounts.List()
+	if err != nil {
+		return nil, err
+	}
+	if len(roots) == 0 {
+		return &plan{places: wholeMachine(all), whole: true}, nil
+	}
+	p := &plan{}
+	for _, root := range roots {
+		place, err := placeOf(root, all)
+		if err != nil {
+			return nil, err
+		}
+		p.add(place)
+	}
+	for _, above := range slices.Clone(p.places) {
+		if !above.isDir {
+			continue
+		}
+		for _, m := range all {
+			if m.Point != above.mount.Point && mounts.Below(m.Point, above.path) && visible(m) && !mounts.Pseudo(m.FSType) {
+				p.add(place{path: m.Point, isDir: isDir(m.Point), mount: m})
+			}
+		}
+	}
+	return p, nil
+}
+
+// add takes a place into the plan unless another covers it: the same directory of the same filesystem or one above.
+func (p *plan) add(new place) {
+	covers := func(old place) bool {
+		return old.mount.Device == new.mount.Device && old.isDir && mounts.Below(new.inFS(), old.inFS()) &&
+			!(new.asked != "" && old.mount.ID != new.mount.ID)
+	}
+	if slices.ContainsFunc(p.places, covers) {
+		return
+	}
+	p.places = append(p.places, new)
+}
+
+// inFS returns the place's path in its filesystem, whatever the mount.
+func (p place) inFS() string {
+	below, err := filepath.Rel(p.mount.Point, p.path)
+	if err != nil {
+		return p.mount.Root
+	}
+	return filepath.Join(p.mount.Root, below)
+}
+
+// placeOf finds what a root means.
+func placeOf(root string, all []mounts.Mount) (place, error) {
+	path, err := filepath.Abs(root)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		return place{}, rootError(root, err)
+	}
+	id, err := mounts.IDAt(path)
+	if err != nil {
+		return place{}, rootError(root, err)
+	}
+	i := slices.IndexFunc(all, func(m mounts.Mount) bool { return m.ID == id })
+	if i < 0 {
+		return place{}, rootError(root, errors.New("its mount is not in /proc/self/mountinfo: mounted or unmounted just now, try again"))
+	}
+	return place{path: path, isDir: isDir(path), mount: all[i], asked: root}, nil
+}
+
+// rootError says what is wrong with a root, with the bare reason.
+func rootError(root string, err error) error {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("watch %s: %w", root, err)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// wholeMachine returns one mount of each filesystem that isn't the kernel's own: the one that shows most of it.
+func wholeMachine(all []mounts.Mount) []place {
+	best := map[mounts.Device]int{}
+	var places []place
+	for _, m := range all {
+		if mounts.Pseudo(m.FSType) || !visible(m) {
+			continue
+		}
+		p := place{path: m.Point, isDir: isDir(m.Point), mount: m}
+		if !p.isDir {
+			continue // a file that is bound on a file
+		}
+		i, met := best[m.Device]
+		switch {
+		case !met:
+			best[m.Device] = len(places)
+			places = append(places, p)
+		case showsMore(m, places[i].mount):
+			places[i] = p
+		}
+	}
+	return places
+}
+
+// showsMore reports whether mount a shows more of the filesystem than b, or the same nearer to the root.
+func showsMore(a, b mounts.Mount) bool {
+	if len(a.Root) != len(b.Root) {
+		return len(a.Root) < len(b.Root)
+	}
+	return len(a.Point) < len(b.Point)
+}
+
+// visible reports whether the mount's point leads to it: nothing is mounted over it.
+func visible(m mounts.Mount) bool {
+	id, err := mounts.IDAt(m.Point)
+	return err == nil && id == m.ID
+}
+
+// mark puts a mark on every filesystem of the plan. Places that refuse are taken out, with the reason in the coverage;
+// one that was asked for is an error, and so is none left.
+func (p *plan) mark(group *fanotify.Group, mask fanotify.Mask) error {
+	marked := map[mounts.Device]error{}
+	ids := map[fanotify.FSID]place{}
+	var watched []place
+	for _, at := range p.places {
+		err, met := marked[at.mount.Device]
+		if !met {
+			err = markFilesystem(group, at, mask, ids)
+			marked[at.mount.Device] = err
+		}
+		root := at.asked
+		if root == "" {
+			root = at.path
+		}
+		p.coverage = append(p.coverage, Coverage{Root: root, MountPoint: at.mount.Point, FSType: at.mount.FSType, Err: err})
+		if err == nil {
+			watched = append(watched, at)
+			continue
+		}
+		if at.asked != "" || errors.Is(err, unix.EPERM) && len(watched) == 0 {
+			return err
+		}
+	}
+	if len(watched) == 0 {
+		if len(p.coverage) > 0 {
+			return fmt.Errorf("no filesystem can be watched: %w", p.coverage[0].Err)
+		}
+		return errors.New("no filesystem to watch is mounted")
+	}
+	p.places = watched
+	return nil
+}
+
+// markFilesystem marks the filesystem of a place.
+func markFilesystem(group *fanotify.Group, at place, mask fanotify.Mask, ids map[fanotify.FSID]place) error {
+	if err := group.Mark(fanotify.TargetFilesystem, at.path, mask, 0); err != nil {
+		return err
+	}
+	handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.path)
+	if err != nil {
+		return rootError(at.path, err)
+	}
+	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.
+	if twin, met := ids[handle.FSID()]; met {
+		_ = group.Unmark(fanotify.TargetFilesystem, at.path, mask, 0)
+		return fmt.Errorf("watch %s: it has the same filesystem id as %s: watch them apart, or give one a new UUID",
+			at.path, twin.path)
+	}
+	ids[handle.FSID()] = at
+	return nil
+}
+
+// scope returns the directory that has all places below it: where events are lost when the queue overflows.
+func (p *plan) scope() string {
+	if p.whole {
+		return "/"
+	}
+	common := p.places[0].path
+	for _, at := range p.places[1:] {
+		for !mounts.Below(at.path, common) {
+			common = common[:max(1, strings.LastIndexByte(common, '/'))]
+		}
+	}
+	return common
+}

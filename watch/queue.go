@@ -1,0 +1,184 @@
+package watch
+
+import (
+	"context"
+	"os"
+	"sync"
+	"time"
+
+	"fanlight/event"
+)
+
+// queue is what the reader and the consumer share: batches in order, bounded, with loss as a record in its place.
+type queue struct {
+	max int
+
+	mu        sync.Mutex
+	batches   []*batch
+	queued    int    // events in batches
+	lost      uint64 // events lost behind the last batch
+	ended     bool
+	err       error // why it ended
+	free      []*batch
+	delivered uint64
+	lostTotal uint64
+
+	ready chan struct{} // holds a token when there may be something to take
+}
+
+func newQueue(limit int) *queue { return &queue{max: limit, ready: make(chan struct{}, 1)} }
+
+// maxFree is how many used batches are kept for the next.
+const maxFree = 4
+
+// take returns an empty batch for the reader to fill.
+func (q *queue) take() *batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n := len(q.free); n > 0 {
+		b := q.free[n-1]
+		q.free = q.free[:n-1]
+		return b
+	}
+	return new(batch)
+}
+
+// recycle takes a batch back that the consumer is done with.
+func (q *queue) recycle(b *batch) {
+	b.reset()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.free) < maxFree {
+		q.free = append(q.free, b)
+	}
+}
+
+// push hands a batch over, and never waits: when the consumer is too far behind, the batch is lost, and counted.
+func (q *queue) push(b *batch) {
+	b.seal()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(b.events)
+	if q.queued > 0 && q.queued+n > q.max {
+		q.lost += uint64(n)
+		q.lostTotal += uint64(n)
+		return
+	}
+	if q.lost > 0 {
+		q.putLoss(b.events[0].Time)
+	}
+	q.put(b)
+}
+
+func (q *queue) put(b *batch) {
+	q.batches = append(q.batches, b)
+	q.queued += len(b.events)
+	q.wake()
+}
+
+// putLoss appends the record of what was lost.
+func (q *queue) putLoss(now time.Time) {
+	q.put(&batch{events: []event.Event{{Time: now, Lost: q.lost}}})
+	q.lost = 0
+}
+
+func (q *queue) wake() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// pop returns the next batch. It blocks until there is one, the context is done, or the queue ended, which is
+// os.ErrClosed behind the last batch unless there is a better reason.
+func (q *queue) pop(ctx context.Context) (*batch, error) {
+	for {
+		b, err := q.tryPop()
+		if b != nil || err != nil {
+			return b, err
+		}
+		select {
+		case <-q.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (q *queue) tryPop() (*batch, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.batches) == 0 && q.lost > 0 {
+		q.putLoss(time.Now())
+	}
+	if len(q.batches) > 0 {
+		b := q.batches[0]
+		q.batches[0] = nil
+		q.batches = q.batches[1:]
+		q.queued -= len(b.events)
+		q.delivered += uint64(len(b.events))
+		return b, nil
+	}
+	if !q.ended {
+		return nil, nil
+	}
+	q.wake() // for another pop
+	if q.err != nil {
+		return nil, q.err
+	}
+	return nil, os.ErrClosed
+}
+
+// end says that nothing more comes, and why; the first call counts.
+func (q *queue) end(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.ended {
+		q.ended, q.err = true, err
+	}
+	q.wake()
+}
+
+// close ends the queue at once: what it holds is gone.
+func (q *queue) close() {
+	q.end(nil)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.batches, q.queued, q.lost, q.max = nil, 0, 0, 0
+}
+
+func (q *queue) counts() (delivered, lost uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.delivered, q.lostTotal
+}
+
+// batch is a number of events whose paths lie in one piece of memory, so that it is allocated once for all of them.
+type batch struct {
+	events []event.Event
+	paths  []paths // of the events, by their index
+	text   []byte
+}
+
+// paths says where the paths of an event begin and end in the text.
+type paths struct{ start, middle, end uint32 }
+
+// maxBatch is how many bytes of paths a batch holds at most, or not much more.
+const maxBatch = 1 << 20
+
+// full reports whether the batch should be handed over before another event comes in.
+func (b *batch) full() bool { return len(b.text) >= maxBatch || len(b.events) >= maxBatch/64 }
+
+// seal makes the paths strings.
+func (b *batch) seal() {
+	text := string(b.text)
+	for i, p := range b.paths {
+		b.events[i].Path = text[p.start:p.middle]
+		b.events[i].NewPath = text[p.middle:p.end]
+	}
+}
+
+func (b *batch) reset() {
+	clear(b.events) // lets go of processes and texts
+	b.events, b.paths, b.text = b.events[:0], b.paths[:0], b.text[:0]
+}

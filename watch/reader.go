@@ -1,0 +1,139 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"fanlight/event"
+	"fanlight/fanotify"
+	"fanlight/internal/process"
+)
+
+// reader is the goroutine that reads the group. It owns the tree and the table of processes.
+type reader struct {
+	config    Config
+	group     *fanotify.Group
+	pending   pending
+	tree      *tree
+	processes process.Table
+	counts    *counters
+	whole     bool   // everything on the marked filesystems is watched
+	scope     string // of an overflow
+	self      int32
+
+	now   time.Time // when what is being handled was read
+	out   *batch
+	queue *queue
+	moves [4]move // the last renames of files, for their self events
+	nmove int
+}
+
+func newReader(config Config, group *fanotify.Group, p *plan, q *queue, counts *counters) (*reader, error) {
+	r := &reader{
+		config: config, group: group, counts: counts, queue: q, whole: p.whole, scope: p.scope(),
+		self: int32(os.Getpid()), out: q.take(),
+	}
+	r.pending = pending{group: group, max: config.MaxBacklog}
+	var err error
+	r.tree, err = newTree(p, &r.pending, config.MaxDirs)
+	return r, err
+}
+
+// run reads until the group is closed or the context is done, and then what was queued when it was.
+func (r *reader) run(ctx context.Context) error {
+	defer r.processes.Close()
+	defer r.tree.closeMounts()
+	for {
+		ending := ctx.Err() != nil
+		n, err := r.pending.read()
+		if n > 0 && err == nil {
+			err = r.handleAll()
+		}
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return nil
+		case err != nil:
+			return err
+		case r.pending.behind:
+			continue
+		case ending:
+			return nil
+		}
+		r.tree.closeMounts() // before any wait: they keep filesystems from being unmounted
+		if n == 0 {
+			_ = r.group.Wait(ctx) // an error shows again at the next read
+		}
+		r.pause(ctx)
+	}
+}
+
+// pause waits for the latency budget, so that the next read takes many events.
+func (r *reader) pause(ctx context.Context) {
+	switch {
+	case r.config.Latency <= 0:
+	case r.config.Latency <= 10*time.Millisecond:
+		time.Sleep(r.config.Latency)
+	default:
+		select {
+		case <-time.After(r.config.Latency):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// handleAll handles everything that was read.
+func (r *reader) handleAll() error {
+	r.now = time.Now()
+	r.processes.NextRound()
+	if backlog, err := r.group.Backlog(); err == nil && backlog+r.pending.bytes > r.config.MaxBacklog {
+		if err := r.pending.discard(); err != nil {
+			return err
+		}
+		r.overflow()
+	}
+	for len(r.pending.batches) > 0 {
+		for e, err := range r.pending.batches[0].Events() {
+			if err != nil {
+				// The kernel doesn't write such a thing. What it says is lost.
+				r.overflow()
+				continue
+			}
+			r.counts.read.Add(1)
+			r.handle(e)
+			if r.out.full() {
+				r.flush()
+			}
+		}
+		r.pending.handled()
+	}
+	if !r.pending.behind {
+		r.tree.settle()
+		r.processes.Idle()
+	}
+	r.flush()
+	return nil
+}
+
+// flush hands the events over.
+func (r *reader) flush() {
+	if len(r.out.events) > 0 {
+		r.queue.push(r.out)
+		r.out = r.queue.take()
+	}
+}
+
+// overflow notes that the kernel's queue overflowed: no directory is where it was any more.
+func (r *reader) overflow() {
+	r.counts.overflows.Add(1)
+	r.tree.rebuild()
+	r.emit(event.Event{Mask: fanotify.Overflow, Scope: r.scope}, paths{})
+}
+
+// emit appends an event to the batch; its paths are already in the batch's text.
+func (r *reader) emit(e event.Event, p paths) {
+	e.Time = r.now
+	r.out.events = append(r.out.events, e)
+	r.out.paths = append(r.out.paths, p)
+}
