@@ -11,8 +11,8 @@ import (
 // Paths, names and other texts from the kernel are strings of bytes: they may hold newlines, escape codes and
 // invalid UTF-8. An empty string means unknown.
 type Event struct {
-	Seq  uint64    // rises by one within one output
-	Time time.Time // when the event was read
+	Seq  uint64    // rises by one within one output, from 1; 0 when the event has no place in an output yet
+	Time time.Time // when the event was read; the zero time when unknown
 
 	// Mask says what happened: a set, because the kernel merges. A queue overflow is exactly fanotify.Overflow.
 	Mask fanotify.Mask
@@ -54,26 +54,6 @@ type Decision struct {
 	Rule     string        // the rule that decided, "default" if none did
 	Duration time.Duration // from reading the event to answering it
 }
-
-// PathState says how far a path can be trusted.
-type PathState uint8
-
-// The states of a path.
-const (
-	PathUnknown PathState = 0 // no path is known
-	PathExact   PathState = 1 // the path as of the event
-	PathCurrent PathState = 2 // resolved afterwards: it may be a later name
-)
-
-// ProcessState says how far facts about a process can be trusted.
-type ProcessState uint8
-
-// The states of a process.
-const (
-	ProcessUnknown ProcessState = 0 // nothing but the pid is known
-	ProcessLive    ProcessState = 1 // it lived when the event was read
-	ProcessExited  ProcessState = 2 // it was known, and gone when the event was read
-)
 
 // NoUID is the UID of a process whose user is not known: the kernel's (uid_t)-1.
 const NoUID = ^uint32(0)

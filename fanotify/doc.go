@@ -8,9 +8,14 @@
 // # Ownership
 //
 // An [Event] and every []byte that it returns are borrowed: they hold until the next step of the loop that yielded
-// them. [Event.Detach] makes a copy to keep. Descriptors in an event belong to the event: [Event.File] and
-// [Event.PIDFD] hand them over, the next step closes what was not taken. A permission event that nobody answered is
-// allowed at the next step.
+// them. [Event.Detach] makes a copy to keep, which its owner closes. Descriptors in an event belong to the event:
+// [Event.File] and [Event.PIDFD] hand them over, the next step closes what was not taken. A permission event that
+// nobody answered is allowed at the next step, or before when its descriptor is handed over.
+//
+// # Errors
+//
+// [InitError] and [MarkError] unwrap to the errno and say in one line what it means there and what to do. What this
+// kernel can do is asked of [Supports], what the system allows of [ReadLimits].
 //
 // # Concurrency
 //

@@ -2,7 +2,9 @@ package fanotify
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // InitError says that a group could not be made (fanotify_init(2)).
@@ -40,7 +42,7 @@ func (e *MarkError) Error() string {
 		object += e.Target.String() + " marks"
 	case e.Path == "":
 		object += fmt.Sprintf("descriptor %d", e.dirfd)
-	case strings.ContainsFunc(e.Path, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }):
+	case strings.ContainsFunc(e.Path, func(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }):
 		object += fmt.Sprintf("%q", e.Path) // one line, whatever the name
 	default:
 		object += e.Path

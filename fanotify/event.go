@@ -154,7 +154,7 @@ func (e *Event) Records() iter.Seq[Record] {
 var ErrNoDescriptor = errors.New("fanotify: the event has no descriptor")
 
 // errPIDFD says all that a group without ReportFDError learns.
-var errPIDFD = errors.New("fanotify: the kernel could not open a pidfd: see the limit of descriptors; ReportFDError tells the errno")
+var errPIDFD = errors.New("fanotify: no pidfd could be opened: most often for want of descriptors; report_fd_error tells")
 
 // File hands over the event's descriptor, open with Config.EventFlags; the caller closes it. Using it makes no events.
 // A permission event is allowed by it, because the answer must come before the descriptor can be closed.

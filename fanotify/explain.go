@@ -12,8 +12,8 @@ func newInitError(c Config, err error) *InitError {
 	return &InitError{Config: c, Err: err, Reason: c.explain(err)}
 }
 
-// explain says what an errno of fanotify_init(2) means for c. It follows the order of the kernel's checks (do_fanotify_init
-// in fs/notify/fanotify/fanotify_user.c).
+// explain says what an errno of fanotify_init(2) means for c. It follows the order of the kernel's checks
+// (fanotify_init in fs/notify/fanotify/fanotify_user.c).
 func (c Config) explain(err error) string {
 	handles := c.Report & reportHandles
 	switch err {
@@ -134,7 +134,7 @@ func (e *MarkError) explain() string {
 	case unix.ENOTDIR:
 		switch {
 		case unix.Fstatat(e.dirfd, e.Path, new(unix.Stat_t), unix.AT_SYMLINK_NOFOLLOW) == unix.ENOTDIR:
-			return "something on the way to it is not a directory"
+			return "the way to it leads through a file"
 		case e.Flags&OnlyDir != 0:
 			return "onlydir asks for a directory"
 		}

@@ -108,7 +108,11 @@ func Supports(f Feature) error {
 func (f Feature) try() error {
 	switch f {
 	case FeatureUnprivileged:
-		return tryUnprivileged()
+		err := withoutAdmin(probe{config: Config{Report: ReportFID}}.try)
+		if err == unix.EPERM { // to all who lack the privilege
+			return unix.EINVAL
+		}
+		return err
 	case FeatureIdentifyingHandles:
 		_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, "/", atHandleFID)
 		if err == unix.EOPNOTSUPP { // the root's filesystem has none, but the flag is known
@@ -140,27 +144,23 @@ func (p probe) try() error {
 	return err
 }
 
-// tryUnprivileged makes a group on a thread that has no CAP_SYS_ADMIN for the moment.
-func tryUnprivileged() error {
+// withoutAdmin runs try on a thread that has no CAP_SYS_ADMIN for the moment.
+func withoutAdmin(try func() error) error {
 	runtime.LockOSThread()
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var own [2]unix.CapUserData
-	if err := unix.Capget(&header, &own[0]); err != nil {
-		runtime.UnlockOSThread()
-		return err
-	}
-	less := own
-	less[unix.CAP_SYS_ADMIN/32].Effective &^= 1 << (unix.CAP_SYS_ADMIN % 32)
-	err := unix.Capset(&header, &less[0])
+	err := unix.Capget(&header, &own[0])
 	if err == nil {
-		err = probe{config: Config{Report: ReportFID}}.try()
+		less := own
+		less[unix.CAP_SYS_ADMIN/32].Effective &^= 1 << (unix.CAP_SYS_ADMIN % 32)
+		err = unix.Capset(&header, &less[0])
+	}
+	if err == nil {
+		err = try()
 		if unix.Capset(&header, &own[0]) != nil {
 			return err // the thread stays locked and ends with its goroutine
 		}
 	}
 	runtime.UnlockOSThread()
-	if err == unix.EPERM {
-		return unix.EINVAL // refused to all who lack the privilege: there is no such feature
-	}
 	return err
 }

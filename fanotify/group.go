@@ -49,7 +49,7 @@ const (
 	ReportName      Report = unix.FAN_REPORT_NAME       // the name in the directory; needs ReportDirFID (since 5.9)
 	ReportTargetFID Report = unix.FAN_REPORT_TARGET_FID // the child's handle with names; needs the three above (since 5.17)
 	ReportFDError   Report = unix.FAN_REPORT_FD_ERROR   // the errno where a descriptor fails (since 6.13; CAP_SYS_ADMIN)
-	ReportMnt       Report = unix.FAN_REPORT_MNT        // mounts of a mount namespace (since 6.15)
+	ReportMnt       Report = unix.FAN_REPORT_MNT        // mounts of a namespace; marks need CAP_SYS_ADMIN (since 6.15)
 
 	ReportDFIDName       = ReportDirFID | ReportName
 	ReportDFIDNameTarget = ReportFID | ReportDirFID | ReportName | ReportTargetFID
@@ -131,8 +131,8 @@ type Group struct {
 	reading atomic.Bool // one reader at a time
 }
 
-// NewGroup makes a group (fanotify_init(2)). The error is an *InitError that unwraps to the errno. The caller closes the
-// group; one that is forgotten is closed when it is collected.
+// NewGroup makes a group (fanotify_init(2)). The error is an *InitError that unwraps to the errno. The caller closes
+// the group; one that is forgotten is closed when it is collected.
 func NewGroup(config Config) (*Group, error) {
 	config.BufferSize = config.bufferSize()
 	fd, err := unix.FanotifyInit(config.initFlags(), uint(config.EventFlags|unix.O_CLOEXEC))
@@ -141,8 +141,9 @@ func NewGroup(config Config) (*Group, error) {
 	}
 	g := &Group{config: config, file: os.NewFile(uintptr(fd), "fanotify")}
 	if err := g.join(fd); err != nil {
+		explained := newInitError(config, err) // while its descriptors are still used
 		g.Close()
-		return nil, newInitError(config, err)
+		return nil, explained
 	}
 	return g, nil
 }
@@ -217,22 +218,21 @@ type waiter struct {
 }
 
 func (w *waiter) init(g *Group) {
-	w.arm = func(fd uintptr) {
-		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
-		w.err = unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, int(fd), &event)
-	}
+	armed := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
+	w.arm = func(fd uintptr) { w.err = unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, int(fd), &armed) }
 	w.ready = func(epfd uintptr) bool {
 		w.epfd = int(epfd)
 		// Taking the event disarms the group. What fired before this wait may be read already: arm and look again.
 		if g.conn.Control(w.arm) != nil {
 			w.err = os.ErrClosed
+			return true
 		}
 		n := 0
 		if w.err == nil {
 			n, w.err = unix.EpollWait(w.epfd, w.fired[:], 0)
 		}
-		if w.err == unix.EINTR {
-			w.err = nil // still armed: it fires again
+		if w.err != nil {
+			w.err = fmt.Errorf("wait for fanotify events: %w", w.err)
 		}
 		return n > 0 || w.err != nil
 	}
@@ -262,18 +262,16 @@ func (g *Group) waitReadable(ctx context.Context) error {
 		})
 		defer func() {
 			if !stop() {
-				<-interrupted // or it would interrupt the next wait
-				g.poll.SetReadDeadline(time.Time{})
+				<-interrupted                       // or it would interrupt the next wait
+				g.poll.SetReadDeadline(time.Time{}) //nolint:errcheck // Closed: there is no next wait.
 			}
 		}()
 	}
 	g.wait.err = nil
 	err := g.await.Read(g.wait.ready)
 	switch {
-	case errors.Is(g.wait.err, os.ErrClosed):
-		return os.ErrClosed
 	case g.wait.err != nil:
-		return fmt.Errorf("wait for fanotify events: %w", g.wait.err)
+		return g.wait.err
 	case err == nil:
 		return nil
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -282,8 +280,8 @@ func (g *Group) waitReadable(ctx context.Context) error {
 	return os.ErrClosed // what else Read says of a descriptor in the poller
 }
 
-// Backlog returns the size of the queued events in bytes (FIONREAD), as they stand: those that will still merge are
-// counted singly.
+// Backlog returns what FIONREAD says of the queue: 24 bytes for each queued event, without its records, so that it
+// counts events, as they stand: those that will still merge singly. What a read takes can be several times as much.
 func (g *Group) Backlog() (int, error) {
 	var n int
 	var err error

@@ -65,8 +65,12 @@ const atHandleFID = 0x200
 // HandleAt returns the handle of path (name_to_handle_at(2)), relative to the directory dirfd unless it is absolute;
 // dirfd may be unix.AT_FDCWD. With an empty path it is the handle of dirfd itself, which may be an O_PATH descriptor.
 // A symbolic link is not followed. Where a filesystem's handles can't be opened (overlayfs, proc), the handle only
-// identifies, as in events. The call makes no events. The error is an *os.PathError; EOPNOTSUPP says that the
-// filesystem has no handles at all.
+// identifies, as in events. The call makes no events.
+//
+// Events tell the same handle, except on btrfs: there the filesystem id in events is that of what was marked, which for
+// files in another subvolume differs from theirs, the handle's other parts being equal.
+//
+// The error is an *os.PathError; EOPNOTSUPP says that the filesystem has no handles at all.
 func HandleAt(dirfd int, path string) (Handle, error) {
 	if path != "" {
 		fd, err := unix.Openat(dirfd, path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -79,6 +83,9 @@ func HandleAt(dirfd int, path string) (Handle, error) {
 	h, _, err := unix.NameToHandleAt(dirfd, "", unix.AT_EMPTY_PATH)
 	if err == unix.EOPNOTSUPP {
 		h, _, err = unix.NameToHandleAt(dirfd, "", unix.AT_EMPTY_PATH|atHandleFID)
+		if err == unix.EINVAL {
+			err = unix.EOPNOTSUPP // the kernel is older than the flag
+		}
 	}
 	if err != nil {
 		return "", &os.PathError{Op: "name_to_handle_at", Path: path, Err: err}

@@ -17,7 +17,8 @@ type filesystem struct {
 	point string
 	// fd is a descriptor of the mount, -1 most of the time: it is open only while events are handled, because it would
 	// keep the filesystem from being unmounted.
-	fd int
+	fd    int
+	whole bool // everything on it is watched
 }
 
 // open makes sure that fd is open.
@@ -28,6 +29,11 @@ func (fs *filesystem) open() error {
 	fd, err := unix.Open(fs.point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
+	}
+	// Something else may be mounted there by now, where the handles would mean something else.
+	if h, err := fanotify.HandleAt(fd, ""); err != nil || h.FSID() != fs.id {
+		unix.Close(fd)
+		return errUnknownFilesystem
 	}
 	fs.fd = fd
 	return nil
@@ -53,53 +59,39 @@ func (t *tree) resolve(h fanotify.HandleBytes) *node {
 
 // meet finds out where a directory is that is not in the tree.
 func (t *tree) meet(h fanotify.Handle) *node {
-	if len(t.nodes) >= t.max {
-		t.forget()
-	}
 	t.pending.index()
-	if n := t.fromPending(h, 0); n != nil {
+	if n := t.fromPending(h); n != nil {
 		return n
 	}
 	steps, err := t.ask(h)
 	complete := t.pending.drain()
 	if err != nil {
 		// Removed before we asked: the record of that is read by now.
-		return t.fromPending(h, 0)
+		return t.fromPending(h)
 	}
 	state := event.PathExact
-	if !complete || t.pending.overflows > 0 {
+	if !complete || t.pending.gap {
 		state = event.PathCurrent // what happened since the event is not fully known
 	}
-	return t.addSteps(steps, state, 0)
+	return t.addSteps(steps, state)
 }
 
-// maxDepth bounds the way up: contradictory records must not lead in circles.
-const maxDepth = 1 << 14
-
 // fromPending finds a directory by the first pending record that moves or removes it: there it still is.
-func (t *tree) fromPending(h fanotify.Handle, depth int) *node {
+func (t *tree) fromPending(h fanotify.Handle) *node {
 	links := t.pending.links[h]
-	if len(links) == 0 || depth > maxDepth {
-		return nil
+	if _, again := t.meeting[h]; again || len(links) == 0 {
+		return nil // again: an answer from behind the records that are known contradicts them
 	}
+	t.meeting[h] = struct{}{}
+	defer delete(t.meeting, h)
 	at := links[0]
 	parent := t.nodes[at.dir]
 	if parent == nil {
-		if parent = t.fromPending(at.dir, depth+1); parent == nil {
-			if parent = t.meet(at.dir); parent == nil {
-				return nil
-			}
+		if parent = t.meet(at.dir); parent == nil {
+			return nil
 		}
 	}
-	return t.add(h, parent, at.name, t.pendingState())
-}
-
-// pendingState is the state of what pending records say: behind an overflow, some are missing.
-func (t *tree) pendingState() event.PathState {
-	if t.pending.overflows > 0 {
-		return event.PathCurrent
-	}
-	return event.PathExact
+	return t.add(h, parent, at.name, event.PathExact)
 }
 
 // step is a directory on the way up, as the kernel sees it now. The last one has no name: it is in the tree, or it
@@ -111,35 +103,41 @@ type step struct {
 
 // addSteps puts the directories of an answer into the tree. The answer is younger than the event: where a pending
 // record says that a directory moves or goes only later, the record is right, and the steps above are not its own.
-func (t *tree) addSteps(steps []step, state event.PathState, depth int) *node {
+func (t *tree) addSteps(steps []step, state event.PathState) *node {
 	h := steps[0].handle
 	if n := t.nodes[h]; n != nil {
 		return n
 	}
-	if n := t.fromPending(h, depth); n != nil {
+	if n := t.fromPending(h); n != nil {
 		return n
 	}
 	if len(steps) == 1 {
 		return t.add(h, nil, "", event.PathUnknown) // above what is watched
 	}
-	parent := t.addSteps(steps[1:], state, depth+1)
+	parent := t.addSteps(steps[1:], state)
 	if parent == nil {
 		return nil
 	}
 	return t.add(h, parent, steps[0].name, state)
 }
 
-// askAgain corrects the place of a directory that was in doubt.
-func (t *tree) askAgain(h fanotify.Handle, n *node) {
+// askAgain corrects the place of a directory that was in doubt. It reports whether there is nothing more to ask.
+func (t *tree) askAgain(h fanotify.Handle, n *node) bool {
 	steps, err := t.ask(h)
-	if !t.pending.drain() || err != nil || len(steps) < 2 || len(t.pending.links[h]) > 0 {
-		return // it stays in doubt, is gone, or moves again
+	switch {
+	case !t.pending.drain(), t.pending.gap:
+		return false
+	case err != nil, len(steps) < 2, len(t.pending.links[h]) > 0:
+		return true // it is gone, or the next records say where it is
 	}
-	if parent := t.addSteps(steps[1:], event.PathExact, 0); parent != nil {
-		t.put(n, parent, steps[0].name, t.pendingState())
-		t.gen++
+	if parent := t.addSteps(steps[1:], event.PathExact); parent != nil {
+		t.put(h, n, parent, steps[0].name, event.PathExact)
 	}
+	return true
 }
+
+// maxDepth bounds the way up, which renames could make longer and longer while it is walked.
+const maxDepth = 1 << 14
 
 // ask asks the kernel where a directory is now: the steps up to one that is in the tree.
 func (t *tree) ask(h fanotify.Handle) ([]step, error) {
@@ -161,8 +159,9 @@ func (t *tree) ask(h fanotify.Handle) ([]step, error) {
 		up, err := unix.Openat2(fd, "..", &unix.OpenHow{
 			Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV,
 		})
-		if errors.Is(err, unix.EXDEV) {
-			return append(steps, step{handle: h}), nil // the root of another mount of the filesystem
+		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOENT) {
+			// The root of another mount of the filesystem, or outside of the part that our mount shows.
+			return append(steps, step{handle: h}), nil
 		}
 		if err != nil {
 			return nil, err

@@ -7,20 +7,28 @@ import (
 // pending is what was read from the kernel's queue and not handled yet, in order. Its first batch is being handled.
 //
 // On demand it is indexed: where each directory that a pending record moves or removes is now, that is, at the event
-// being handled. The kernel has forgotten that; the records haven't.
+// being handled. The kernel has forgotten that; the records haven't. The index ends at an overflow, because the records
+// behind one don't go on from those before it.
 type pending struct {
 	group *fanotify.Group
 	max   int // bytes
 
-	batches []*fanotify.Batch
+	batches []queued
 	free    []*fanotify.Batch
-	bytes   int
-	behind  bool // the last read left events in the queue
+	bytes   int    // in batches
+	total   uint64 // bytes that were ever read
+	behind  bool   // the last read left events in the queue
 
-	indexed   int // batches, from the first
-	links     map[fanotify.Handle][]link
-	overflows int // among the indexed
-	scratch   fanotify.Event
+	indexed int // batches, from the first
+	links   map[fanotify.Handle][]link
+	gap     bool // the index ended at an overflow
+	scratch fanotify.Event
+}
+
+// queued is a batch with the number of bytes that were read into it.
+type queued struct {
+	*fanotify.Batch
+	size int
 }
 
 // link is a place in the tree: a name in a directory.
@@ -42,8 +50,9 @@ func (p *pending) read() (int, error) {
 		p.behind = false
 		return 0, err
 	}
-	p.batches = append(p.batches, b)
+	p.batches = append(p.batches, queued{b, n})
 	p.bytes += n
+	p.total += uint64(n)
 	p.behind = n > fanotify.DefaultBufferSize-fanotify.MinBufferSize
 	return n, nil
 }
@@ -71,10 +80,10 @@ func (p *pending) index() {
 	if p.links == nil {
 		p.links = make(map[fanotify.Handle][]link)
 	}
-	for ; p.indexed < len(p.batches); p.indexed++ {
+	for ; !p.gap && p.indexed < len(p.batches); p.indexed++ {
 		for e := range p.batches[p.indexed].Ahead(&p.scratch) {
-			if e.Mask.Has(fanotify.Overflow) {
-				p.overflows++
+			if p.gap = e.Mask.Has(fanotify.Overflow); p.gap {
+				return
 			}
 			if from, ok := leaves(e); ok {
 				child := fanotify.Handle(e.Object())
@@ -100,11 +109,11 @@ func leaves(e *fanotify.Event) (fanotify.Entry, bool) {
 
 // handle takes the event that is about to be handled out of the index.
 func (p *pending) handle(e *fanotify.Event) {
-	if p.indexed == 0 {
-		return
-	}
 	if e.Mask.Has(fanotify.Overflow) {
-		p.overflows--
+		p.indexed, p.gap = 0, false // the links are used up
+	}
+	if len(p.links) == 0 {
+		return
 	}
 	if _, ok := leaves(e); !ok {
 		return
@@ -120,14 +129,12 @@ func (p *pending) handle(e *fanotify.Event) {
 // handled ends the first batch.
 func (p *pending) handled() {
 	b := p.batches[0]
-	p.batches[0] = nil
+	p.batches[0] = queued{}
 	p.batches = p.batches[1:]
 	p.indexed = max(0, p.indexed-1)
-	if len(p.batches) == 0 {
-		p.bytes = 0
-	}
+	p.bytes -= b.size
 	if len(p.free) < maxFree {
-		p.free = append(p.free, b)
+		p.free = append(p.free, b.Batch)
 	}
 }
 
@@ -137,7 +144,7 @@ func (p *pending) discard() error {
 		p.handled()
 	}
 	clear(p.links)
-	p.indexed, p.overflows = 0, 0
+	p.indexed, p.gap = 0, false
 	for {
 		n, err := p.read()
 		if n == 0 || err != nil {

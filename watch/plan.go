@@ -156,15 +156,10 @@ func visible(m mounts.Mount) bool {
 // mark puts a mark on every filesystem of the plan. Places that refuse are taken out, with the reason in the coverage;
 // one that was asked for is an error, and so is none left.
 func (p *plan) mark(group *fanotify.Group, mask fanotify.Mask) error {
-	marked := map[mounts.Device]error{}
 	ids := map[fanotify.FSID]place{}
 	var watched []place
 	for _, at := range p.places {
-		err, met := marked[at.mount.Device]
-		if !met {
-			err = markFilesystem(group, at, mask, ids)
-			marked[at.mount.Device] = err
-		}
+		err := markFilesystem(group, at, mask, ids)
 		root := at.asked
 		if root == "" {
 			root = at.path
@@ -188,8 +183,12 @@ func (p *plan) mark(group *fanotify.Group, mask fanotify.Mask) error {
 	return nil
 }
 
-// markFilesystem marks the filesystem of a place.
+// markFilesystem marks the filesystem of a place. To mark it again changes nothing; but one that is marked may have
+// parts that refuse, the subvolumes of btrfs.
 func markFilesystem(group *fanotify.Group, at place, mask fanotify.Mask, ids map[fanotify.FSID]place) error {
+	if !at.isDir && at.path == at.mount.Point {
+		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
+	}
 	if err := group.Mark(fanotify.TargetFilesystem, at.path, mask, 0); err != nil {
 		return err
 	}
@@ -198,7 +197,7 @@ func markFilesystem(group *fanotify.Group, at place, mask fanotify.Mask, ids map
 		return rootError(at.path, err)
 	}
 	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.
-	if twin, met := ids[handle.FSID()]; met {
+	if twin, met := ids[handle.FSID()]; met && twin.mount.Device != at.mount.Device {
 		_ = group.Unmark(fanotify.TargetFilesystem, at.path, mask, 0)
 		return fmt.Errorf("watch %s: it has the same filesystem id as %s: watch them apart, or give one a new UUID",
 			at.path, twin.path)

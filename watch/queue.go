@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fanlight/event"
+	"fanlight/fanotify"
 )
 
 // queue is what the reader and the consumer share: batches in order, bounded, with loss as a record in its place.
@@ -15,9 +16,11 @@ type queue struct {
 
 	mu        sync.Mutex
 	batches   []*batch
-	queued    int    // events in batches
-	lost      uint64 // events lost behind the last batch
+	queued    int         // events in batches
+	lost      uint64      // events lost behind the last batch
+	overflow  event.Event // the last overflow among them
 	ended     bool
+	closed    bool
 	err       error // why it ended
 	free      []*batch
 	delivered uint64
@@ -59,15 +62,27 @@ func (q *queue) push(b *batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := len(b.events)
-	if q.queued > 0 && q.queued+n > q.max {
-		q.lost += uint64(n)
-		q.lostTotal += uint64(n)
+	if q.closed {
 		return
 	}
-	if q.lost > 0 {
-		q.putLoss(b.events[0].Time)
+	if q.queued+n > q.max {
+		q.lose(b)
+		return
 	}
+	q.putLoss(b.events[0].Time)
 	q.put(b)
+}
+
+// lose counts a batch as lost. An overflow in it is no event with a count: it stands behind the record of the loss.
+func (q *queue) lose(b *batch) {
+	for _, e := range b.events {
+		if e.Mask.Has(fanotify.Overflow) {
+			q.overflow = e
+			continue
+		}
+		q.lost++
+		q.lostTotal++
+	}
 }
 
 func (q *queue) put(b *batch) {
@@ -76,10 +91,20 @@ func (q *queue) put(b *batch) {
 	q.wake()
 }
 
-// putLoss appends the record of what was lost.
+// putLoss appends the record of what was lost, if anything was.
 func (q *queue) putLoss(now time.Time) {
-	q.put(&batch{events: []event.Event{{Time: now, Lost: q.lost}}})
-	q.lost = 0
+	if q.lost == 0 && q.overflow.Mask == 0 {
+		return
+	}
+	b := new(batch)
+	if q.lost > 0 {
+		b.events = append(b.events, event.Event{Time: now, Lost: q.lost})
+	}
+	if q.overflow.Mask != 0 {
+		b.events = append(b.events, q.overflow)
+	}
+	q.lost, q.overflow = 0, event.Event{}
+	q.put(b)
 }
 
 func (q *queue) wake() {
@@ -93,6 +118,9 @@ func (q *queue) wake() {
 // os.ErrClosed behind the last batch unless there is a better reason.
 func (q *queue) pop(ctx context.Context) (*batch, error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		b, err := q.tryPop()
 		if b != nil || err != nil {
 			return b, err
@@ -108,7 +136,7 @@ func (q *queue) pop(ctx context.Context) (*batch, error) {
 func (q *queue) tryPop() (*batch, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.batches) == 0 && q.lost > 0 {
+	if len(q.batches) == 0 {
 		q.putLoss(time.Now())
 	}
 	if len(q.batches) > 0 {
@@ -117,6 +145,9 @@ func (q *queue) tryPop() (*batch, error) {
 		q.batches = q.batches[1:]
 		q.queued -= len(b.events)
 		q.delivered += uint64(len(b.events))
+		if b.events[0].Lost > 0 {
+			q.delivered-- // which is no event
+		}
 		return b, nil
 	}
 	if !q.ended {
@@ -144,7 +175,7 @@ func (q *queue) close() {
 	q.end(nil)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.batches, q.queued, q.lost, q.max = nil, 0, 0, 0
+	q.batches, q.queued, q.lost, q.overflow, q.closed = nil, 0, 0, event.Event{}, true
 }
 
 func (q *queue) counts() (delivered, lost uint64) {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"time"
 
 	"fanlight/event"
 	"fanlight/fanotify"
 	"fanlight/internal/process"
+	"fanlight/internal/thread"
 )
 
 // reader is the goroutine that reads the group. It owns the tree and the table of processes.
@@ -35,7 +37,7 @@ func newReader(config Config, group *fanotify.Group, p *plan, q *queue, counts *
 		config: config, group: group, counts: counts, queue: q, whole: p.whole, scope: p.scope(),
 		self: int32(os.Getpid()), out: q.take(),
 	}
-	r.pending = pending{group: group, max: config.MaxBacklog}
+	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
 	var err error
 	r.tree, err = newTree(p, &r.pending, config.MaxDirs)
 	return r, err
@@ -45,10 +47,13 @@ func newReader(config Config, group *fanotify.Group, p *plan, q *queue, counts *
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
 	defer r.tree.closeMounts()
+	ending, last := false, uint64(0)
 	for {
-		ending := ctx.Err() != nil
+		if !ending && ctx.Err() != nil {
+			ending, last = true, r.counts.read.Load()+r.waiting()
+		}
 		n, err := r.pending.read()
-		if n > 0 && err == nil {
+		if err == nil && len(r.pending.batches) > 0 {
 			err = r.handleAll()
 		}
 		switch {
@@ -56,12 +61,11 @@ func (r *reader) run(ctx context.Context) error {
 			return nil
 		case err != nil:
 			return err
-		case r.pending.behind:
-			continue
-		case ending:
+		case ending && (n == 0 || r.counts.read.Load() >= last):
 			return nil
+		case ending, r.pending.behind, len(r.pending.batches) > 0:
+			continue
 		}
-		r.tree.closeMounts() // before any wait: they keep filesystems from being unmounted
 		if n == 0 {
 			_ = r.group.Wait(ctx) // an error shows again at the next read
 		}
@@ -73,8 +77,9 @@ func (r *reader) run(ctx context.Context) error {
 func (r *reader) pause(ctx context.Context) {
 	switch {
 	case r.config.Latency <= 0:
-	case r.config.Latency <= 10*time.Millisecond:
-		time.Sleep(r.config.Latency)
+	case r.config.Latency <= 10*time.Millisecond && r.config.KeepThread:
+		runtime.Gosched() // to the consumer
+		thread.Sleep(r.config.Latency)
 	default:
 		select {
 		case <-time.After(r.config.Latency):
@@ -83,17 +88,37 @@ func (r *reader) pause(ctx context.Context) {
 	}
 }
 
-// handleAll handles everything that was read.
+// Sizes in bytes of an event: as FIONREAD counts it in the kernel's queue, and about what it is when it was read.
+const (
+	backlogEvent = 24
+	readEvent    = 96
+)
+
+// waiting returns how many events happened that are not handled yet.
+func (r *reader) waiting() uint64 {
+	n := uint64(0)
+	for _, b := range r.pending.batches {
+		for range b.Ahead(&r.pending.scratch) {
+			n++
+		}
+	}
+	if backlog, err := r.group.Backlog(); err == nil {
+		n += uint64(backlog / backlogEvent)
+	}
+	return n
+}
+
+// handleAll handles what was read, and what is read meanwhile to find directories, until a batch is full.
 func (r *reader) handleAll() error {
 	r.now = time.Now()
 	r.processes.NextRound()
-	if backlog, err := r.group.Backlog(); err == nil && backlog+r.pending.bytes > r.config.MaxBacklog {
+	if backlog, err := r.group.Backlog(); err == nil && backlog/backlogEvent > r.config.MaxBacklog {
 		if err := r.pending.discard(); err != nil {
 			return err
 		}
 		r.overflow()
 	}
-	for len(r.pending.batches) > 0 {
+	for full := false; len(r.pending.batches) > 0 && !full; {
 		for e, err := range r.pending.batches[0].Events() {
 			if err != nil {
 				// The kernel doesn't write such a thing. What it says is lost.
@@ -102,16 +127,18 @@ func (r *reader) handleAll() error {
 			}
 			r.counts.read.Add(1)
 			r.handle(e)
-			if r.out.full() {
+			if r.out.full() || len(r.out.events) >= r.config.MaxQueued {
 				r.flush()
+				full = true
 			}
 		}
 		r.pending.handled()
 	}
-	if !r.pending.behind {
+	if !r.pending.behind && len(r.pending.batches) == 0 {
 		r.tree.settle()
 		r.processes.Idle()
 	}
+	r.tree.closeMounts() // before anybody sees the events, who may want to unmount
 	r.flush()
 	return nil
 }

@@ -1,12 +1,15 @@
 package watch
 
 import (
+	"bytes"
+
 	"fanlight/event"
 	"fanlight/fanotify"
 )
 
 // handle takes one event of the kernel: it keeps the tree, and reports what is asked for.
 func (r *reader) handle(e *fanotify.Event) {
+	r.tree.makeRoom()
 	r.pending.handle(e)
 	if e.PID == r.self && !r.config.OwnEvents && !changesTree(e) {
 		return // before any lookup: lookups make events
@@ -55,14 +58,16 @@ func (r *reader) entry(e *fanotify.Event, at fanotify.Entry) {
 				r.tree.made(child, dir, at.Name)
 			}
 			if e.Mask.Has(fanotify.Delete) {
-				r.tree.removed(child)
+				r.tree.removed(child, dir, at.Name)
 			}
 		}
 	}
 	switch {
 	case m == 0:
+	case dir == nil && string(at.Name) == "." && e.Mask&^(fanotify.Attrib|fanotify.DeleteSelf|fanotify.OnDir) == 0:
+		// A directory that a rename replaced: like the self events of files.
 	case dir == nil:
-		r.unplaced(e, m)
+		r.unplaced(e, m, at.Dir)
 	default:
 		r.reportAt(e, m, dir, at.Name)
 	}
@@ -84,6 +89,9 @@ func (r *reader) rename(e *fanotify.Event) {
 		to = r.tree.resolve(new.Dir)
 	}
 	state := event.PathExact
+	if from == nil || to == nil {
+		state = event.PathUnknown
+	}
 	p := paths{start: uint32(len(r.out.text))}
 	seen := false
 	if m != 0 && from != nil && r.tree.watched(from, old.Name) {
@@ -100,22 +108,22 @@ func (r *reader) rename(e *fanotify.Event) {
 		if e.Mask.Has(fanotify.OnDir) {
 			r.tree.moved(child, to, new.Name)
 		} else if r.config.Events.Has(fanotify.MoveSelf) && to != nil {
-			r.moves[r.nmove%len(r.moves)] = move{fanotify.Handle(child), to, string(new.Name)}
+			r.moves[r.nmove%len(r.moves)] = move{fanotify.Handle(child), fanotify.Handle(new.Dir), string(new.Name)}
 			r.nmove++
 		}
 	}
 	switch {
 	case seen:
 		r.report(e, m, state, p)
-	case m != 0 && from == nil && to == nil:
-		r.unplaced(e, m)
+	case m != 0 && from == nil && to == nil && e.Object() != nil:
+		r.unplaced(e, m, e.Object())
 	}
 }
 
 // move is a rename of a file, kept for the self event behind it.
 type move struct {
 	child fanotify.Handle
-	dir   *node
+	dir   fanotify.Handle
 	name  string
 }
 
@@ -131,16 +139,20 @@ func (r *reader) selfEvent(e *fanotify.Event) {
 	const self = fanotify.DeleteSelf | fanotify.MoveSelf
 	if m&self == 0 {
 		if e.Mask&^(fanotify.Attrib|self) != 0 {
-			r.unplaced(e, m) // opened by its handle: no name ever
+			r.unplaced(e, m, child) // opened by its handle: no name ever
 		}
 		return
 	}
 	if e.Mask.Has(fanotify.MoveSelf) {
-		for i := range r.moves {
-			if at := r.moves[(r.nmove+i)%len(r.moves)]; at.dir != nil && at.child == fanotify.Handle(child) {
-				r.reportAt(e, m, at.dir, []byte(at.name))
-				return
+		for i := range min(r.nmove, len(r.moves)) {
+			at := &r.moves[(r.nmove-1-i)%len(r.moves)]
+			if at.child != fanotify.Handle(child) {
+				continue
 			}
+			if dir := r.tree.resolve(fanotify.HandleBytes(at.dir)); dir != nil {
+				r.reportAt(e, m, dir, []byte(at.name))
+			}
+			return
 		}
 	}
 	if e.Mask.Has(fanotify.DeleteSelf) {
@@ -154,16 +166,24 @@ const aheadLimit = 16
 // deletedAhead reports the end of a file at the name whose removal comes next in the queue.
 func (r *reader) deletedAhead(e *fanotify.Event, m fanotify.Mask, child fanotify.HandleBytes) {
 	n := 0
-	for next := range r.pending.batches[0].Ahead(&r.pending.scratch) {
-		if n++; n > aheadLimit {
-			return
-		}
-		at, ok := next.Dir()
-		if ok && next.Mask.Has(fanotify.Delete) && string(next.Object()) == string(child) {
-			if dir := r.tree.nodes[fanotify.Handle(at.Dir)]; dir != nil {
-				r.reportAt(e, m, dir, at.Name)
+	for i := 0; i < len(r.pending.batches); i++ {
+		for next := range r.pending.batches[i].Ahead(&r.pending.scratch) {
+			if n++; n > aheadLimit {
+				return
+			}
+			at, ok := next.Dir()
+			if !ok || !next.Mask.Has(fanotify.Delete) || string(next.Object()) != string(child) {
+				continue
+			}
+			// Looking for the directory may use the scratch event.
+			name := bytes.Clone(at.Name)
+			if dir := r.tree.resolve(bytes.Clone(at.Dir)); dir != nil {
+				r.reportAt(e, m, dir, name)
 			}
 			return
+		}
+		if i == len(r.pending.batches)-1 {
+			_, _ = r.pending.read() // an error shows again
 		}
 	}
 }
@@ -191,8 +211,8 @@ func (r *reader) appendEntry(dir *node, name []byte) {
 }
 
 // unplaced reports an event whose place nobody knows. Only where everything is watched is it sure to be of interest.
-func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask) {
-	if r.whole {
+func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask, h fanotify.HandleBytes) {
+	if fs := r.tree.systems[h.FSID()]; r.whole || fs != nil && fs.whole {
 		end := uint32(len(r.out.text))
 		r.report(e, m, event.PathUnknown, paths{end, end, end})
 	}

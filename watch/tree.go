@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -17,7 +18,9 @@ type tree struct {
 	systems map[fanotify.FSID]*filesystem
 	places  []place
 	pending *pending
-	max     int
+	max     int                          // directories
+	full    int                          // the number of directories at which some are forgotten
+	meeting map[fanotify.Handle]struct{} // directories that are being placed by pending records
 
 	// gen rises whenever a directory moves or comes in doubt: what nodes concluded from their ancestors is void.
 	gen  uint32
@@ -25,16 +28,17 @@ type tree struct {
 	// round numbers the backlogs: equal renames in one of them may have been merged by the kernel.
 	round uint32
 	doubt []fanotify.Handle // directories to ask for again when this backlog is handled
+	lossy bool              // records of this backlog are missing: nothing in it is exact
 }
 
 // node is a directory.
 type node struct {
 	parent *node
 	name   string
-	point  string              // the absolute path of the root of a mount, which has no parent
-	only   map[string]struct{} // names in it that are watched although it is not
-	root   bool                // it is watched, and all below it
-	state  event.PathState     // of its own link to the parent
+	point  string           // the absolute path of the root of a mount, which has no parent
+	leads  map[string]*lead // names in it that are watched, or lead to what is, although it is not
+	root   bool             // it is watched, and all below it
+	state  event.PathState  // of its own link to the parent
 
 	gen    uint32 // of the two below
 	inside bool   // it or an ancestor is watched
@@ -43,11 +47,17 @@ type node struct {
 	renamed uint32 // the last round in which it was renamed
 }
 
+// lead is a name on the way to something watched. It holds for whatever gets that name.
+type lead struct {
+	watched bool
+	next    map[string]*lead
+}
+
 // newTree returns a tree with the places of the plan.
 func newTree(p *plan, pend *pending, maxDirs int) (*tree, error) {
 	t := &tree{
 		nodes: map[fanotify.Handle]*node{}, systems: map[fanotify.FSID]*filesystem{}, places: p.places, pending: pend,
-		max: maxDirs, gen: 1, round: 1, // the zero of nodes is before
+		max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{}, gen: 1, round: 1, // the zero of nodes is before
 	}
 	for _, at := range t.places {
 		if err := t.plant(at); err != nil {
@@ -57,27 +67,34 @@ func newTree(p *plan, pend *pending, maxDirs int) (*tree, error) {
 	return t, nil
 }
 
-// forget forgets every directory but the watched ones and those on the way to them. The others are asked for again
-// when they are met.
-func (t *tree) forget() {
+// makeRoom forgets directories when there are too many: all that can be asked for again when they are met. What stays
+// is watched, or was removed or renamed in this backlog, and what is on the way to those.
+func (t *tree) makeRoom() {
+	if len(t.nodes) < t.full {
+		return
+	}
 	keep := map[*node]bool{}
+	keepWay := func(n *node) {
+		for ; n != nil && !keep[n]; n = n.parent {
+			keep[n] = true
+		}
+	}
 	for _, n := range t.nodes {
-		if n.root || n.only != nil {
-			for ; n != nil && !keep[n]; n = n.parent {
-				keep[n] = true
-			}
+		if n.root || n.leads != nil || n.point != "" || n.renamed == t.round {
+			keepWay(n)
 		}
 	}
-	for h, n := range t.nodes {
-		if !keep[n] && n.point == "" {
-			delete(t.nodes, h)
-		}
+	for _, h := range t.dead {
+		keepWay(t.nodes[h])
 	}
-	t.dead = nil
+	maps.DeleteFunc(t.nodes, func(_ fanotify.Handle, n *node) bool { return !keep[n] })
+	t.full = max(t.max, 2*len(t.nodes)) // so that this is rare even when most of them have to stay
 }
 
-// rebuild asks for every watched directory again, because changes of the tree were lost.
+// rebuild asks for every watched directory again, because changes of the tree were lost. The kernel has one overflow in
+// its queue at most: when it is read, more may be missing behind it. So nothing is sure before the queue was empty.
 func (t *tree) rebuild() {
+	t.lossy = true
 	lost := t.nodes
 	t.nodes = make(map[fanotify.Handle]*node)
 	t.dead, t.doubt = nil, nil
@@ -88,11 +105,11 @@ func (t *tree) rebuild() {
 		}
 	}
 	for h, old := range lost {
-		if !old.root && old.only == nil {
+		if !old.root && old.leads == nil {
 			continue
 		}
 		if n := t.resolve(fanotify.HandleBytes(h)); n != nil {
-			n.root, n.only = old.root, old.only
+			n.root, n.leads = old.root, old.leads
 		}
 	}
 	for _, at := range t.places {
@@ -121,18 +138,16 @@ func (t *tree) plant(at place) error {
 	}
 	if below == "." {
 		n.root = true
+		t.systems[handle.FSID()].whole = at.mount.Root == "/"
 		return nil
 	}
-	path := at.mount.Point
 	names := strings.Split(below, "/")
-	for i, name := range names {
-		last := i == len(names)-1
-		if last {
-			n.watchOnly(name)
-			if !at.isDir {
-				return nil
-			}
-		}
+	n.lead(names)
+	if !at.isDir {
+		names = names[:len(names)-1]
+	}
+	path := at.mount.Point
+	for _, name := range names {
 		path = filepath.Join(path, name)
 		if handle, err = fanotify.HandleAt(unix.AT_FDCWD, path); errors.Is(err, unix.ENOENT) {
 			return nil // removed since; it is watched again when it is made again
@@ -144,11 +159,21 @@ func (t *tree) plant(at place) error {
 	return nil
 }
 
-func (n *node) watchOnly(name string) {
-	if n.only == nil {
-		n.only = map[string]struct{}{}
+// lead notes that what the names lead to, one below the other, is watched.
+func (n *node) lead(names []string) {
+	leads := &n.leads
+	for i, name := range names {
+		if *leads == nil {
+			*leads = map[string]*lead{}
+		}
+		l := (*leads)[name]
+		if l == nil {
+			l = new(lead)
+			(*leads)[name] = l
+		}
+		l.watched = l.watched || i == len(names)-1
+		leads = &l.next
 	}
-	n.only[name] = struct{}{}
 }
 
 // add puts a directory at its place. It becomes a root where one is expected.
@@ -158,16 +183,37 @@ func (t *tree) add(h fanotify.Handle, parent *node, name string, state event.Pat
 		n = &node{}
 		t.nodes[h] = n
 	}
-	t.put(n, parent, name, state)
+	t.put(h, n, parent, name, state)
 	return n
 }
 
-func (t *tree) put(n, parent *node, name string, state event.PathState) {
-	n.parent, n.name, n.state, n.gen = parent, name, state, 0
-	if parent != nil {
-		if _, ok := parent.only[name]; ok {
-			n.root = true
+// put puts a node at a place; without a parent nobody knows where it is.
+func (t *tree) put(h fanotify.Handle, n, parent *node, name string, state event.PathState) {
+	if n.name != "" { // it had a place: those below it move along
+		t.gen++
+		for up := parent; up != nil; up = up.parent {
+			if up == n {
+				parent = nil // below itself: only answers that aren't exact can say such a thing
+				break
+			}
 		}
+	}
+	switch {
+	case parent == nil:
+		state = event.PathUnknown
+	case t.lossy:
+		state = event.PathCurrent
+	}
+	if state != event.PathExact {
+		t.doubt = append(t.doubt, h)
+	}
+	n.parent, n.name, n.state, n.gen = parent, name, state, 0
+	if parent == nil {
+		return
+	}
+	if l := parent.leads[name]; l != nil {
+		n.root = n.root || l.watched
+		n.leads = l.next
 	}
 }
 
@@ -180,7 +226,8 @@ func (t *tree) made(child fanotify.HandleBytes, parent *node, name []byte) {
 
 // removed notes that a directory was removed. Its node stays for a while: the kernel may have put the removal before
 // events that came earlier, and open files in it go on.
-func (t *tree) removed(child fanotify.HandleBytes) {
+func (t *tree) removed(child fanotify.HandleBytes, parent *node, name []byte) {
+	t.made(child, parent, name)
 	if n := t.nodes[fanotify.Handle(child)]; n != nil && n.point == "" {
 		t.dead = append(t.dead, fanotify.Handle(child))
 	}
@@ -188,26 +235,22 @@ func (t *tree) removed(child fanotify.HandleBytes) {
 
 // moved notes that a directory was renamed; parent is nil when the new place is not known.
 func (t *tree) moved(child fanotify.HandleBytes, parent *node, name []byte) {
-	n := t.nodes[fanotify.Handle(child)]
-	if n == nil {
-		if parent != nil {
-			n = t.add(fanotify.Handle(child), parent, string(name), event.PathExact)
-			n.renamed = t.round
-		}
+	h := fanotify.Handle(child)
+	n := t.nodes[h]
+	switch {
+	case n == nil && parent == nil:
 		return
-	}
-	if n.point != "" {
+	case n == nil:
+		n = t.add(h, parent, string(name), event.PathExact)
+	case n.point != "":
 		return // the root of a mount has no name in its filesystem
-	}
-	state := event.PathExact
-	if n.renamed == t.round {
+	case n.renamed == t.round:
 		// Renamed twice in one backlog: there and back may have been merged, and this may not be the last.
-		state = event.PathCurrent
-		t.doubt = append(t.doubt, fanotify.Handle(child))
+		t.put(h, n, parent, string(name), event.PathCurrent)
+	default:
+		t.put(h, n, parent, string(name), event.PathExact)
 	}
-	t.put(n, parent, string(name), state)
 	n.renamed = t.round
-	t.gen++
 }
 
 // conclude brings what a node knows from its ancestors up to date.
@@ -238,11 +281,11 @@ func worse(a, b event.PathState) event.PathState {
 // watched reports whether what happens to name in the directory is to be reported.
 func (t *tree) watched(n *node, name []byte) bool {
 	t.conclude(n)
-	if n.inside || n.only == nil {
+	if n.inside || n.leads == nil {
 		return n.inside
 	}
-	_, ok := n.only[string(name)]
-	return ok
+	l := n.leads[string(name)]
+	return l != nil && l.watched
 }
 
 // isRoot reports whether a directory is a root, which is followed wherever it is moved to.
@@ -273,6 +316,7 @@ const maxDead = 1024
 // settle ends a backlog: everything that was queued when it was read is handled.
 func (t *tree) settle() {
 	t.round++
+	t.lossy = false
 	if n := len(t.dead) - maxDead; n > 0 {
 		for _, h := range t.dead[:n] {
 			delete(t.nodes, h)
@@ -282,8 +326,9 @@ func (t *tree) settle() {
 	for len(t.doubt) > 0 {
 		h := t.doubt[len(t.doubt)-1]
 		t.doubt = t.doubt[:len(t.doubt)-1]
-		if old := t.nodes[h]; old != nil {
-			t.askAgain(h, old)
+		if n := t.nodes[h]; n != nil && n.state != event.PathExact && !t.askAgain(h, n) {
+			t.doubt = append(t.doubt, h)
+			return // until what was read meanwhile is handled
 		}
 	}
 }

@@ -2,7 +2,8 @@
 //
 // What was read once is kept as long as it is sure to be that process, never for another one that got the same pid:
 // an open directory /proc/PID stays with its process, and ends with it. What a process may change while it lives (the
-// program, the name, the working directory, the user) is asked again in every round of events.
+// program, the name, the working directory, the user) is asked again: the name in every round of events, because a new
+// program brings a new one, the rest when the name changed and every few milliseconds.
 //
 // A Table belongs to one goroutine.
 package process
@@ -11,11 +12,15 @@ import (
 	"bytes"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"fanlight/event"
 )
+
+// fullCheck is how long facts hold that did not show in a new name.
+const fullCheck = 10 * time.Millisecond
 
 // MaxProcesses is how many processes a table knows at most; each that lives holds two descriptors.
 const MaxProcesses = 256
@@ -24,6 +29,7 @@ const MaxProcesses = 256
 type Table struct {
 	known map[int32]*entry
 	round uint64
+	now   time.Time // when the round began
 	path  [32]byte
 	buf   [4096]byte
 }
@@ -32,20 +38,25 @@ type Table struct {
 type entry struct {
 	facts *event.Process
 	round uint64 // when the facts were last checked
-	gone  uint64 // the round in which it was found gone
-	dir   int    // /proc/PID, -1 when it is gone
-	comm  int    // /proc/PID/comm, -1 likewise
+	gone  uint64 // the round in which it was found gone, or its pid another's; 0 is never
+	dir   int    // /proc/PID, which stays the process's when it is gone; -1 when nothing is known
+	comm  int    // /proc/PID/comm, likewise
+	full  time.Time
 	euid  uint32 // what the owner of /proc/PID was when the facts were read
 }
 
 // NextRound says that what follows happened later: facts are checked again before they are used.
-func (t *Table) NextRound() { t.round++ }
+func (t *Table) NextRound() {
+	t.round++
+	t.now = time.Now()
+}
 
 // Idle says that this round had all events that were queued when it began. Processes that were found gone before it
 // are forgotten then: what comes now with their pid is another process's.
 func (t *Table) Idle() {
 	for pid, e := range t.known {
-		if e.dir < 0 && e.gone < t.round {
+		if e.facts.State != event.ProcessLive && e.gone < t.round {
+			e.close()
 			delete(t.known, pid)
 		}
 	}
@@ -71,9 +82,12 @@ func (t *Table) Lookup(pid int32) *event.Process {
 		return e.facts
 	}
 	e.round = t.round
-	if e.dir >= 0 {
+	switch {
+	case e.facts.State == event.ProcessLive:
 		t.check(e)
-	} else if e.facts.State == event.ProcessUnknown {
+	case e.facts.State == event.ProcessExited && t.reused(e):
+		t.forget(e)
+	case e.facts.State == event.ProcessUnknown && e.gone == 0:
 		t.read(pid, e)
 	}
 	return e.facts
@@ -156,12 +170,13 @@ func (t *Table) facts(pid int32, e *entry) (*event.Process, bool) {
 	if state, ok := statusLine(status, "State:"); ok && len(state) > 0 && (state[0] == 'Z' || state[0] == 'X') {
 		p.State = event.ProcessExited
 	}
-	p.Comm = string(t.readComm(e))
 	p.Exe = string(t.link(e.dir, "exe"))
 	p.Cwd = string(t.link(e.dir, "cwd"))
-	if p.Comm == "" {
+	comm := t.readComm(e)
+	if comm == nil {
 		return nil, false // gone while we read: what came before may be half of a process
 	}
+	p.Comm = string(comm)
 	p.Ancestors = t.ancestors(p.PPID)
 	return p, true
 }
@@ -208,6 +223,10 @@ func (t *Table) check(e *entry) {
 		return
 	}
 	same := string(comm) == e.facts.Comm
+	if same && t.now.Sub(e.full) < fullCheck {
+		return
+	}
+	e.full = t.now
 	exe := t.link(e.dir, "exe")
 	if exe == nil && e.facts.Exe != "" { // a zombie has no program any more
 		t.exited(e)
@@ -226,23 +245,34 @@ func (t *Table) check(e *entry) {
 	t.exited(e)
 }
 
-// exited keeps what was known about a process that is gone, unless another one has its pid already: then nobody knows
-// which of both an event is from, and the next round meets the new one.
+// exited keeps what was known about a process that is gone.
 func (t *Table) exited(e *entry) {
-	e.close()
+	if t.reused(e) {
+		t.forget(e)
+		return
+	}
 	e.gone = t.round
 	facts := *e.facts
 	facts.State = event.ProcessExited
-	if err := unix.Access("/proc/"+strconv.Itoa(int(facts.PID))+"/comm", unix.F_OK); err == nil && !t.zombie(facts.PID) {
-		facts = event.Process{PID: facts.PID, UID: event.NoUID}
-	}
 	e.facts = &facts
 }
 
-// zombie reports whether pid is a process that ended and still has its pid.
-func (t *Table) zombie(pid int32) bool {
-	state, ok := statusLine(t.file(unix.AT_FDCWD, "/proc/"+strconv.Itoa(int(pid))+"/status"), "State:")
-	return ok && len(state) > 0 && (state[0] == 'Z' || state[0] == 'X')
+// forget says that another process has the pid of one that is gone. Nobody knows which of both an event is from, until
+// those that were queued are handled: Idle lets the table meet the new one.
+func (t *Table) forget(e *entry) {
+	e.close()
+	e.gone = t.round
+	e.facts = &event.Process{PID: e.facts.PID, UID: event.NoUID}
+}
+
+// reused reports whether another process has the pid by now. The directory of a process that still has its pid, alive
+// or not, is the one that is open.
+func (t *Table) reused(e *entry) bool {
+	var now, then unix.Stat_t
+	if unix.Stat("/proc/"+strconv.Itoa(int(e.facts.PID)), &now) != nil {
+		return false
+	}
+	return unix.Fstat(e.dir, &then) != nil || now.Ino != then.Ino
 }
 
 // readComm returns the process's name, nil when it is gone.

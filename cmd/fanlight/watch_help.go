@@ -1,0 +1,103 @@
+package main
+
+// The texts of fanlight watch, for its help and its man page.
+
+const watchLong = `Watch shows what happens to the files under each PATH (a directory, a file or a
+mount point), with everything below it and whatever is mounted there. Without a
+PATH it watches the whole machine: every mounted filesystem but the kernel's own
+pseudo filesystems. It needs root (CAP_SYS_ADMIN).
+
+A line on standard error that starts with "ready" says that every mark is in
+place: what happens after it is reported. What watch does itself is left out.
+
+An event may have several names, because the kernel merges what happens to a
+file until it is read. In which order they happened is not known; a line shows
+them in the order in which they mostly do.`
+
+const watchExamples = `  # what happens on the whole machine
+  sudo fanlight watch
+
+  # what an installation writes outside of /usr/share
+  sudo fanlight watch --exclude '/usr/share/*' /usr /etc
+
+  # who reads the secrets, as JSON
+  sudo fanlight watch --json -e reads --path '/etc/ssl/private/*'
+
+  # wait for a finished upload, for a minute at most
+  sudo fanlight watch --count 1 --timeout 1m -e close_write,rename /srv/upload
+
+  # names of every kind, for a script
+  sudo fanlight watch --format %p -0 /srv |
+      while IFS= read -r -d '' path; do ls -ld -- "$path"; done
+
+  # the busiest directories of ten seconds
+  sudo fanlight watch --summary --duration 10s
+
+  # a log that logrotate may move away
+  sudo fanlight watch --timefmt '%F %T' --output /var/log/fanlight.log /etc`
+
+const watchMore = `Events:
+  changes  create, delete, rename, modify, close_write, attrib
+  reads    open, access, close_nowrite, open_exec
+  all      changes, reads, delete_self, move_self
+
+  create, delete          a name was made, removed
+  rename                  a name was moved; has the old and the new path
+  moved_from, moved_to    the two sides of that, one by one
+  modify                  data was written, or the size changed
+  attrib                  metadata changed: owner, mode, times, links, xattrs
+  open, open_exec         opened; opened to be executed
+  access                  data was read
+  close_write             closed after it was open for writing
+  close_nowrite           closed after it was open for reading
+  delete_self, move_self  the object itself is gone, was moved
+  ondir                   said beside the others when it was a directory
+
+Output:
+  A line has the time, the process as name[pid], the names of the event, and the
+  path, or "old -> new". A ? stands for what is not known. "(current)" before a
+  path says that it was looked up after the event and may be a later name.
+
+  What is not printable UTF-8 is escaped in a line, as \n, \r, \t or \xNN, and a
+  backslash as \\, so that no name makes a second line or drives the terminal.
+  JSON has such names in path_raw too, in base64.
+
+  Nothing is lost in silence. Where events were lost, a line in their place says
+  how many, where and why; it has -- after the time. In JSON it is a record with
+  "lost" or the event "overflow"; with --format, %e is lost or overflow.
+
+  In a terminal, a last line on standard error says how many events were seen
+  and lost.
+
+Format:
+  %w  the directory, with a slash at the end
+  %f  the name in it
+  %p  the path; of a rename the old one
+  %n  the new path of a rename
+  %e  the names of the event, joined by commas
+  %T  the time in the form of --timefmt
+  %P  the process id
+  %x  the executable of the process
+  %0  a NUL byte
+  %%  a percent sign
+
+  What is not known is empty. The path of an overflow is the directory below
+  which events were lost. Names are escaped as in a line; with --null they are
+  written as they are.
+
+Globs:
+  The patterns of --path, --exe and --cwd are those of fnmatch(3) with
+  FNM_EXTMATCH, and match the whole text: * (which crosses /), ?, [a-z], @(a|b),
+  ?(a), *(a), +(a), !(a). Of several, one must match, and none that begins with
+  a minus. A rename matches if its old or its new path does.
+
+Signals:
+  SIGINT, SIGTERM  end: write what is pending, for a second at most; the second
+                   signal ends at once
+  SIGHUP           open the file of --output anew
+
+Exit status:
+  0  done: told to end, --count or --duration reached, or the reader is gone
+  1  failed: no such path, no privilege, a named path that can't be watched
+  2  usage
+  3  nothing came within --timeout`

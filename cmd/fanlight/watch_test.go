@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fanlight/internal/fstest"
+)
+
+// launch starts fanlight with its standard output in a pipe, whose other end it returns, and waits until it is ready.
+func launch(t *testing.T, args ...string) (*program, *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	defer w.Close()
+	cmd := newCommand(args...)
+	cmd.Stdout = w
+	p, err := startProgram(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	if err := p.awaitReady(); err != nil {
+		t.Fatal(err)
+	}
+	return p, r
+}
+
+// makeAndRemove makes and removes n FIFOs with different names in dir, for which nothing is opened or written.
+func makeAndRemove(t *testing.T, dir string, n int) {
+	t.Helper()
+	for i := range n {
+		path := filepath.Join(dir, fmt.Sprint(i))
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Unlink(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Nobody reads the output while far more happens than waits for it. When it is read again, every event is there or in
+// the count of a record in its place.
+func TestWatchSaysWhatAnUnreadOutputLost(t *testing.T) {
+	const n = 400_000
+	dir := fstest.New(t, fstest.Tmpfs)
+	p, stdout := launch(t, "watch", "--json", "-e", "create", dir)
+	makeAndRemove(t, dir, n)
+	if err := unix.Mkfifo(filepath.Join(dir, "last"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	var seq, next, lost uint64 // next: the name that comes next
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		var e struct {
+			Seq, Lost uint64
+			Path      string
+		}
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			t.Fatalf("%s: %v", lines.Text(), err)
+		}
+		if seq++; e.Seq != seq {
+			t.Fatalf("%s: want seq %d", lines.Text(), seq)
+		}
+		if e.Lost > 0 {
+			lost += e.Lost
+			next += e.Lost
+			continue
+		}
+		name := filepath.Base(e.Path)
+		if name == "last" {
+			break
+		}
+		if name != fmt.Sprint(next) {
+			t.Fatalf("%s: want the name %d", lines.Text(), next)
+		}
+		next++
+	}
+	if next != n {
+		t.Errorf("%d events seen and lost, want %d", next, n)
+	}
+	if lost == 0 {
+		t.Error("nothing was lost: this test has to make more events")
+	}
+	if err := p.cmd.Process.Signal(unix.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := p.wait(); status != exitDone || err != nil {
+		t.Errorf("exit status %d, %v", status, err)
+	}
+}
+
+// SIGINT and SIGTERM end the program while its write blocks, and say that something is missing.
+func TestWatchEndsWhileItsOutputBlocks(t *testing.T) {
+	for _, signal := range []syscall.Signal{unix.SIGINT, unix.SIGTERM} {
+		t.Run(unix.SignalName(signal), func(t *testing.T) {
+			dir := fstest.New(t, fstest.Tmpfs)
+			p, _ := launch(t, "watch", "--json", "-e", "create", dir)
+			makeAndRemove(t, dir, 10_000) // more than a pipe holds
+			start := time.Now()
+			if err := p.cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			if status, err := p.wait(); status != exitDone || err != nil {
+				t.Errorf("exit status %d, %v", status, err)
+			}
+			if took := time.Since(start); took > 5*giveUpTime {
+				t.Errorf("it took %v", took)
+			}
+			if !strings.Contains(p.stderr.String(), unwritten) {
+				t.Errorf("nothing is said about what is missing: %s", p.stderr)
+			}
+		})
+	}
+}
+
+// SIGINT and SIGTERM in the middle of a flood that is read: whole records up to the end, which comes soon.
+func TestWatchEndsInAFlood(t *testing.T) {
+	for _, signal := range []syscall.Signal{unix.SIGINT, unix.SIGTERM} {
+		t.Run(unix.SignalName(signal), func(t *testing.T) {
+			dir := fstest.New(t, fstest.Tmpfs)
+			p, stdout := launch(t, "watch", "--json", dir)
+
+			var over atomic.Bool
+			flood := make(chan struct{})
+			go func() {
+				defer close(flood)
+				for !over.Load() {
+					makeAndRemove(t, dir, 1000)
+				}
+			}()
+			defer func() {
+				over.Store(true)
+				<-flood
+			}()
+
+			lines := bufio.NewReader(stdout)
+			for range 1000 {
+				if _, err := lines.ReadString('\n'); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := p.cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			rest, err := io.ReadAll(lines)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status, err := p.wait(); status != exitDone || err != nil {
+				t.Errorf("exit status %d, %v", status, err)
+			}
+			last := rest[bytes.LastIndexByte(bytes.TrimSuffix(rest, []byte("\n")), '\n')+1:]
+			if len(rest) > 0 && (!json.Valid(last) || !bytes.HasSuffix(last, []byte("\n"))) {
+				t.Errorf("the last record is %q", last)
+			}
+		})
+	}
+}

@@ -1,0 +1,180 @@
+package watch
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"fanlight/internal/fstest"
+)
+
+// refused returns the error of a watch that must not start, after looking at its form.
+func refused(t *testing.T, config Config) error {
+	t.Helper()
+	w, err := New(config)
+	if err == nil {
+		w.Close()
+		t.Fatalf("watches %q", config.Roots)
+	}
+	if strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "failed to") || len(err.Error()) > 400 {
+		t.Errorf("not one good line: %q", err)
+	}
+	t.Log(err)
+	return err
+}
+
+func TestRefusals(t *testing.T) {
+	for kind, want := range map[string]struct {
+		errno unix.Errno
+		word  string
+	}{
+		fstest.Overlay:   {unix.EOPNOTSUPP, "overlay"},
+		fstest.Subvolume: {unix.EXDEV, "btrfs"},
+		fstest.FUSE:      {unix.ENODEV, "fuse"},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			dir := fstest.New(t, kind)
+			err := refused(t, Config{Roots: []string{dir}})
+			if !errors.Is(err, want.errno) || !strings.Contains(err.Error(), dir) ||
+				!strings.Contains(strings.ToLower(err.Error()), want.word) {
+				t.Errorf("%v; want %v, the place and %q", err, want.errno, want.word)
+			}
+			// Below a root it is left out, and Coverage says so.
+			above := fstest.New(t, fstest.Tmpfs)
+			below := ground(t, above, "below")
+			fstest.Bind(t, dir, below)
+			w := late(t, above, Config{Roots: []string{above}})
+			in(t, above, "touch below/f\ntouch g")
+			w.expect("close_write|create g")
+			c := w.Coverage()
+			if len(c) != 2 || c[0].Err != nil || c[0].Root != above || !errors.Is(c[1].Err, want.errno) || c[1].MountPoint != below {
+				t.Errorf("%+v", c)
+			}
+		})
+	}
+}
+
+func TestNoSuchRoot(t *testing.T) {
+	dir := fstest.New(t, fstest.Tmpfs)
+	for _, root := range []string{dir + "/absent", dir + "/absent/", ""} {
+		if root == "" {
+			continue
+		}
+		if err := refused(t, Config{Roots: []string{dir, root}}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), root) {
+			t.Error(err)
+		}
+	}
+	in(t, dir, "write f")
+	if err := refused(t, Config{Roots: []string{dir + "/f/g"}}); !errors.Is(err, unix.ENOTDIR) {
+		t.Error(err)
+	}
+}
+
+func TestUnprivileged(t *testing.T) {
+	fstest.Unprivileged(t, func(t *testing.T) string { return fstest.New(t, fstest.Tmpfs) }, func(t *testing.T, dir string) {
+		for _, roots := range [][]string{{dir}, nil} {
+			if err := refused(t, Config{Roots: roots}); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_SYS_ADMIN") {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// Without a root every filesystem is watched, and what refuses is no error.
+func TestWholeMachine(t *testing.T) {
+	one, two, overlay := fstest.New(t, fstest.Ext4), fstest.New(t, fstest.Tmpfs), fstest.New(t, fstest.Overlay)
+	w := live(t, one, Config{})
+	points := map[string]error{}
+	for _, c := range w.Coverage() {
+		points[c.MountPoint] = c.Err
+		if c.FSType == "proc" || c.FSType == "sysfs" {
+			t.Errorf("%+v", c)
+		}
+	}
+	for _, dir := range []string{one, two} {
+		if err, ok := points[dir]; err != nil || !ok {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	if !errors.Is(points[overlay], unix.EOPNOTSUPP) {
+		t.Errorf("%s: %v", overlay, points[overlay])
+	}
+	in(t, one, "mkdirs a/b")
+	in(t, two, "mkdir end")
+	var got []string
+	for _, e := range w.until(two + "/end") {
+		if strings.HasPrefix(e.Path, one+"/") {
+			got = append(got, tellOne(one, e))
+		}
+	}
+	compare(t, []string{"create|ondir a", "create|ondir a/b"}, got)
+}
+
+// Two copies of one image have one filesystem id, and handles that can't be told apart.
+func TestTwins(t *testing.T) {
+	store := fstest.New(t, fstest.Tmpfs)
+	shellOut(t, store, "truncate -s 16M one && mkfs.ext4 -q one && cp one two && mkdir a b")
+	for _, m := range [][2]string{{"one", "a"}, {"two", "b"}} {
+		shellOut(t, store, "mount -o loop "+m[0]+" "+m[1])
+		t.Cleanup(func() { must(t, unix.Unmount(store+"/"+m[1], 0)) })
+	}
+	err := refused(t, Config{Roots: []string{store + "/a", store + "/b"}})
+	if !strings.Contains(err.Error(), "same filesystem id as "+store+"/a") {
+		t.Error(err)
+	}
+	w := late(t, store, Config{Roots: []string{store}})
+	in(t, store, "touch a/f\ntouch b/g\ntouch h")
+	w.expect("close_write|create a/f", "close_write|create h")
+	w = late(t, store, Config{Roots: []string{store + "/b"}})
+	in(t, store, "touch a/g\ntouch b/f")
+	w.expect("close_write|create b/f")
+}
+
+// shellOut runs a line that must succeed.
+func shellOut(t *testing.T, dir, line string) {
+	t.Helper()
+	cmd := exec.Command("/bin/sh", "-c", line)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+}
+
+// The top of a btrfs is watched with its subvolumes; one that is mounted by itself has ids of its own.
+func TestSubvolumes(t *testing.T) {
+	dir := fstest.New(t, fstest.Btrfs)
+	shellOut(t, dir, "mkdir d && btrfs -q subvolume create sub && btrfs -q subvolume create d/sub && mkdir sub/x d/sub/y")
+	w := late(t, dir, Config{Roots: []string{dir}})
+	in(t, dir, "touch sub/x/1\ntouch d/sub/y/2\nmkdir sub/z\nmv sub/z sub/zz\ntouch sub/zz/3")
+	w.expect(
+		"close_write|create sub/x/1", "close_write|create d/sub/y/2", "create|ondir sub/z",
+		"rename|ondir sub/z -> sub/zz", "close_write|create sub/zz/3",
+	)
+	source := deviceOf(t, dir)
+	point := t.TempDir()
+	must(t, unix.Mount(source, point, "btrfs", 0, "subvol=sub"))
+	defer func() { must(t, unix.Unmount(point, 0)) }()
+	for _, roots := range [][]string{{point}, {dir + "/d", point}, {point, dir + "/d"}} {
+		if err := refused(t, Config{Roots: roots}); !errors.Is(err, unix.EXDEV) {
+			t.Error(err)
+		}
+	}
+}
+
+func deviceOf(t *testing.T, point string) string {
+	t.Helper()
+	table, err := os.ReadFile("/proc/self/mounts")
+	must(t, err)
+	for line := range strings.Lines(string(table)) {
+		if words := strings.Fields(line); words[1] == point {
+			return words[0]
+		}
+	}
+	t.Fatalf("%s is not mounted", point)
+	return ""
+}
