@@ -20,7 +20,7 @@ func TestDecode(t *testing.T) {
 		{"nothing", `{}`, event.Event{}},
 		{"blanks", " {\n\"seq\" : 1 }\t\n", event.Event{Seq: 1}},
 		{"unknown members", `{"later":{"path":[1,{}]},"paths":7,"seq":1}`, event.Event{Seq: 1}},
-		{"null is absent", `{"seq":null,"time":null,"events":null,"path":null,"path_raw":null,"process":null}`, event.Event{}},
+		{"null is absent", `{"seq":null,"time":null,"events":null,"path_raw":null,"process":null}`, event.Event{}},
 		{
 			"unknown events", `{"events":["create","teleport","CREATE","0x2000","0x","0xg","8192","create|delete",""]}`,
 			event.Event{Mask: fanotify.Create | 1<<13},
@@ -125,8 +125,9 @@ func TestStates(t *testing.T) {
 		}
 	}
 	var path event.PathState
-	if err := path.UnmarshalText([]byte("live")); err == nil || err.Error() != `unknown path state "live": want one of ["unknown" "exact" "current"]` {
-		t.Errorf(`PathState.UnmarshalText("live") = %v`, err)
+	const want = `unknown path state "live": want one of ["unknown" "exact" "current"]`
+	if err := path.UnmarshalText([]byte("live")); err == nil || err.Error() != want {
+		t.Errorf(`PathState.UnmarshalText("live") = %v; want %s`, err, want)
 	}
 	var process event.ProcessState
 	if err := process.UnmarshalText([]byte("exact")); err == nil {

@@ -215,8 +215,8 @@ func appendText(b []byte, name, s string) []byte {
 	return append(b, ',')
 }
 
-// appendBytes appends a member that may hold any bytes, with its raw form if it needs one. name lacks its last quotation
-// mark.
+// appendBytes appends a member that may hold any bytes, with its raw form if it needs one. name lacks its closing
+// quotation mark.
 func appendBytes(b []byte, name, s string) []byte {
 	b, valid := appendString(append(append(b, name...), `":`...), s)
 	b = append(b, ',')
@@ -240,8 +240,8 @@ var plain = func() (plain [256]bool) {
 	return plain
 }()
 
-// plainLength returns a length of s, a multiple of 8, up to which its bytes are plain. It looks at 8 of them at once: in
-// a sum or difference of all, the highest bit of a byte is set if one of the bytes up to it isn't plain.
+// plainLength returns a length of s, a multiple of 8, up to which its bytes are plain. It looks at 8 of them at once:
+// in each of the terms that it joins, the highest bit of some byte is set if one of them is what the term looks for.
 func plainLength(s string) int {
 	const ones, highest = 0x0101010101010101, 0x8080808080808080
 	i := 0

@@ -13,8 +13,8 @@ import (
 	"fanlight/fanotify"
 )
 
-// MarshalJSON returns the JSON form of r, without the members of empty fields. A text that isn't UTF-8, which JSON can't
-// carry, is a *FieldError.
+// MarshalJSON returns the JSON form of r, without the members of empty fields. A text that isn't UTF-8 is a *FieldError,
+// because JSON can't carry it.
 func (r Rule) MarshalJSON() ([]byte, error) {
 	form := struct {
 		Name        string   `json:"name,omitempty"`
@@ -38,7 +38,8 @@ func (r Rule) MarshalJSON() ([]byte, error) {
 	}{{"name", []string{r.Name}}, {"exe", r.Exe}, {"cwd", r.Cwd}, {"path", r.Path}, {"containers", r.Containers}} {
 		for _, text := range list.texts {
 			if !utf8.ValidString(text) {
-				return nil, &FieldError{list.field, fmt.Sprintf("%.40q isn't UTF-8, which JSON needs: put ? for the bytes that aren't", text)}
+				reason := fmt.Sprintf("%.40q isn't UTF-8, which JSON needs: put ? for the bytes that aren't", text)
+				return nil, &FieldError{list.field, reason}
 			}
 		}
 	}

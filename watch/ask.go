@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -60,14 +61,14 @@ func (t *tree) resolve(h fanotify.HandleBytes) *node {
 // meet finds out where a directory is that is not in the tree.
 func (t *tree) meet(h fanotify.Handle) *node {
 	t.pending.index()
-	if n := t.fromPending(h); n != nil {
+	n, found := t.fromPending(h)
+	if _, gone := t.gone[h]; gone || found {
 		return n
 	}
 	steps, err := t.ask(h)
 	complete := t.pending.drain()
 	if err != nil {
-		// Removed before we asked: the record of that is read by now.
-		return t.fromPending(h)
+		return t.removedMeanwhile(h, err)
 	}
 	state := event.PathExact
 	if !complete || t.pending.gap {
@@ -76,11 +77,37 @@ func (t *tree) meet(h fanotify.Handle) *node {
 	return t.addSteps(steps, state)
 }
 
-// fromPending finds a directory by the first pending record that moves or removes it: there it still is.
-func (t *tree) fromPending(h fanotify.Handle) *node {
+// removedMeanwhile finds a directory that was removed before we asked. The record of that is read by now or will be soon:
+// the kernel removes first and tells then.
+func (t *tree) removedMeanwhile(h fanotify.Handle, err error) *node {
+	for _, wait := range [...]time.Duration{0, 50 * time.Microsecond, 500 * time.Microsecond} {
+		if n, found := t.fromPending(h); found || !errors.Is(err, unix.ESTALE) {
+			return n
+		}
+		time.Sleep(wait)
+		t.pending.drain()
+	}
+	n, found := t.fromPending(h)
+	if !found {
+		t.noteGone(h) // another took its place, which is in no record of it
+	}
+	return n
+}
+
+// noteGone remembers that nothing more will be known of a directory, so that its late events don't cost a wait each.
+func (t *tree) noteGone(h fanotify.Handle) {
+	if len(t.gone) >= maxDead {
+		clear(t.gone)
+	}
+	t.gone[h] = struct{}{}
+}
+
+// fromPending finds a directory by the first pending record that moves or removes it: there it still is. It reports
+// whether there is one. The node is nil when nobody knows where the directory above is.
+func (t *tree) fromPending(h fanotify.Handle) (n *node, found bool) {
 	links := t.pending.links[h]
 	if _, again := t.meeting[h]; again || len(links) == 0 {
-		return nil // again: an answer from behind the records that are known contradicts them
+		return nil, false // again: an answer from behind the records that are known contradicts them
 	}
 	t.meeting[h] = struct{}{}
 	defer delete(t.meeting, h)
@@ -88,10 +115,10 @@ func (t *tree) fromPending(h fanotify.Handle) *node {
 	parent := t.nodes[at.dir]
 	if parent == nil {
 		if parent = t.meet(at.dir); parent == nil {
-			return nil
+			return nil, true
 		}
 	}
-	return t.add(h, parent, at.name, event.PathExact)
+	return t.add(h, parent, at.name, event.PathExact), true
 }
 
 // step is a directory on the way up, as the kernel sees it now. The last one has no name: it is in the tree, or it
@@ -108,7 +135,7 @@ func (t *tree) addSteps(steps []step, state event.PathState) *node {
 	if n := t.nodes[h]; n != nil {
 		return n
 	}
-	if n := t.fromPending(h); n != nil {
+	if n, found := t.fromPending(h); found {
 		return n
 	}
 	if len(steps) == 1 {
@@ -175,6 +202,7 @@ func (t *tree) ask(h fanotify.Handle) ([]step, error) {
 		if err == nil {
 			path, name, err = nameOf(fd, up, path)
 		}
+		awaitRecords(up)
 		unix.Close(fd)
 		fd = up
 		if err != nil {
@@ -185,6 +213,17 @@ func (t *tree) ask(h fanotify.Handle) ([]step, error) {
 			return append(steps, step{handle: h}), nil
 		}
 	}
+}
+
+// impossible is a name that no file can have: it is too long.
+var impossible = strings.Repeat("-", 256)
+
+// awaitRecords waits until whatever was done to the names in a directory before the call is in the queue. The kernel
+// renames or removes first and tells then, but keeps the directory locked until it has told (fs/namei.c: vfs_rename,
+// vfs_rmdir); to look for a name takes the same lock, when the answer is not cached, as for one that is too long.
+func awaitRecords(dir int) {
+	var st unix.Stat_t
+	_ = unix.Fstatat(dir, impossible, &st, unix.AT_SYMLINK_NOFOLLOW) // ENAMETOOLONG
 }
 
 var errUnknownFilesystem = errors.New("event of a filesystem that is not watched")

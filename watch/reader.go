@@ -66,10 +66,12 @@ func (r *reader) run(ctx context.Context) error {
 		case ending, r.pending.behind, len(r.pending.batches) > 0:
 			continue
 		}
+		// What comes first is read at once, when its process is most likely still there; what follows is gathered.
 		if n == 0 {
 			_ = r.group.Wait(ctx) // an error shows again at the next read
+		} else {
+			r.pause(ctx)
 		}
-		r.pause(ctx)
 	}
 }
 

@@ -21,6 +21,7 @@ type tree struct {
 	max     int                          // directories
 	full    int                          // the number of directories at which some are forgotten
 	meeting map[fanotify.Handle]struct{} // directories that are being placed by pending records
+	gone    map[fanotify.Handle]struct{} // directories of which nothing will be known
 
 	// gen rises whenever a directory moves or comes in doubt: what nodes concluded from their ancestors is void.
 	gen  uint32
@@ -57,7 +58,8 @@ type lead struct {
 func newTree(p *plan, pend *pending, maxDirs int) (*tree, error) {
 	t := &tree{
 		nodes: map[fanotify.Handle]*node{}, systems: map[fanotify.FSID]*filesystem{}, places: p.places, pending: pend,
-		max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{}, gen: 1, round: 1, // the zero of nodes is before
+		max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{},
+		gone: map[fanotify.Handle]struct{}{}, gen: 1, round: 1, // the zero of nodes is before
 	}
 	for _, at := range t.places {
 		if err := t.plant(at); err != nil {

@@ -13,7 +13,8 @@ func testTree(maxDirs int) (*tree, *node) {
 	top := &node{point: "/top", root: true, state: event.PathExact}
 	t := &tree{
 		nodes: map[fanotify.Handle]*node{testHandle(0): top}, systems: map[fanotify.FSID]*filesystem{},
-		pending: &pending{}, max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{}, gen: 1, round: 1,
+		pending: &pending{}, max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{},
+		gone: map[fanotify.Handle]struct{}{}, gen: 1, round: 1,
 	}
 	return t, top
 }

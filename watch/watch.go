@@ -32,8 +32,9 @@ type Config struct {
 	Roots []string
 	// Events is what to report; zero means Changes. A directory's events are reported too, with OnDir.
 	Events fanotify.Mask
-	// Latency is the time to wait after a wake-up, so that one read takes many events: it halves the cost of an event
-	// and the slowdown of the program that makes them. Zero means DefaultLatency, a negative value none.
+	// Latency is how long to let events gather between two reads, so that one read takes many of them: it halves the
+	// cost of an event and the slowdown of the program that makes them. What comes after a lull is read at once. Zero
+	// means DefaultLatency, a negative value none.
 	Latency time.Duration
 	// KeepThread lets the reader wait out the latency budget in its thread instead of in Go's scheduler. That costs a
 	// third less processor time, but takes one of the GOMAXPROCS processors away from other goroutines meanwhile: for
