@@ -56,7 +56,7 @@ func inOwnNamespace(run func() int) int {
 	}
 	go func() {
 		for s := range signals {
-			cmd.Process.Signal(s)
+			_ = cmd.Process.Signal(s) // it may have ended
 		}
 	}()
 	if err := cmd.Wait(); err != nil {

@@ -131,7 +131,7 @@ func (b *bench) prepare(ctx context.Context) error {
 }
 
 func (b *bench) close() {
-	unix.Unmount(b.mount, unix.MNT_DETACH) // not mounted yet, if prepare failed
+	_ = unix.Unmount(b.mount, unix.MNT_DETACH) // not mounted yet, if prepare failed
 	os.RemoveAll(b.dir)
 }
 

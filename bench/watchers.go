@@ -127,12 +127,15 @@ func (p *process) awaitReady(line string) error {
 			return fmt.Errorf("ended before it was ready: %s", strings.TrimSpace(said+text))
 		}
 		if strings.HasPrefix(text, line) {
-			go io.Copy(io.Discard, in) // ends with the watcher
+			go discard(in)
 			return nil
 		}
 		said = text
 	}
 }
+
+// discard reads what nobody wants, so that the watcher isn't held up; it ends with the watcher.
+func discard(in io.Reader) { _, _ = io.Copy(io.Discard, in) }
 
 func (p *process) awaitMark() error {
 	for {
@@ -143,7 +146,7 @@ func (p *process) awaitMark() error {
 		for _, info := range infos {
 			text, _ := os.ReadFile(info) // a descriptor that is closed again has no mark
 			if bytes.Contains(text, []byte("fanotify sdev:")) {
-				go io.Copy(io.Discard, p.stderr)
+				go discard(p.stderr)
 				return nil
 			}
 		}
@@ -213,7 +216,7 @@ func (p *process) peak() int64 {
 // stop ends the process and waits for it. It returns the processor time that it used since it was ready, from its
 // rusage.
 func (p *process) stop() time.Duration {
-	p.cmd.Process.Signal(syscall.SIGTERM) // may have ended already
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // may have ended already
 	<-p.ended
 	p.stderr.Close()
 	state := p.cmd.ProcessState

@@ -199,7 +199,9 @@ func (m *model) merge(new *record) {
 	if m.all != nil && new.event.Path+new.event.NewPath != "" {
 		new.event.PathState = event.PathExact
 		at := "at " + relative(m.at, new.event.Path)
-		m.all[at] = m.all[at] // it may be seen
+		if !m.all[at] {
+			m.all[at] = false // it may be seen
+		}
 		what := told(m.at, new.event)
 		m.all[what] = m.all[what] || what != at && !new.doubt
 	}

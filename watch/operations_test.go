@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -346,7 +347,7 @@ func shell(t *testing.T, dir, line string) {
 	cmd := exec.Command("/bin/sh", "-c", line)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
-	if _, failed := err.(*exec.ExitError); err != nil && !failed {
+	if failed := new(exec.ExitError); err != nil && !errors.As(err, &failed) {
 		t.Fatal(err)
 	}
 	t.Logf("%s: %s%v", line, out, err)

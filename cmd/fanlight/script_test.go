@@ -104,7 +104,7 @@ func (s *script) ends(ts *testscript.TestScript, status string) {
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs("err"), []byte(s.program.stderr.String()), 0o600))
 	if strconv.Itoa(got) != status {
-		out, _ := os.ReadFile(ts.MkAbs("out")) //nolint:errcheck // for the message only
+		out, _ := os.ReadFile(ts.MkAbs("out")) // for the message only
 		ts.Fatalf("exit status %d, want %s\n[stdout]\n%s[stderr]\n%s", got, status, out, s.program.stderr.String())
 	}
 }

@@ -188,7 +188,7 @@ func TestCLibrary(t *testing.T) {
 	}{
 		{
 			"all characters", "C",
-			words(letters(`ab*?[]!()|@+\-/`), 0, most), words(letters(`ab!()|[]-\/`), 0, 2),
+			words(letters(`ab*?[]!()|@+\-/`), 0, most), words(letters(`ab!()|[]\`), 0, 2),
 		},
 		{
 			"all characters, longer texts", "C",
@@ -252,10 +252,10 @@ func TestCLibrary(t *testing.T) {
 	}
 }
 
-// TestClasses compares the character classes with those of C.UTF-8, over all of Unicode.
+// TestClasses compares the character classes with those of C.UTF-8, for the first two planes of Unicode.
 func TestClasses(t *testing.T) {
 	var texts []string
-	for c := rune(1); c <= unicode.MaxRune; c++ {
+	for c := rune(1); c <= 0x1ffff; c++ {
 		if utf8.ValidRune(c) {
 			texts = append(texts, string(c))
 		}

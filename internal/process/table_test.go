@@ -109,7 +109,7 @@ func (c *child) end() {
 	}
 	c.ended = true
 	c.in.Close()
-	c.Process.Kill() //nolint:errcheck // It may have ended.
+	c.Process.Kill() // it may have ended
 	c.Wait()         //nolint:errcheck // It was killed.
 }
 
@@ -406,7 +406,7 @@ func TestManyProcesses(t *testing.T) {
 		must(t, cmd.Start())
 		children = append(children, cmd)
 		defer func() {
-			cmd.Process.Kill() //nolint:errcheck // It sleeps.
+			cmd.Process.Kill() // it sleeps
 			cmd.Wait()         //nolint:errcheck // It was killed.
 		}()
 	}
