@@ -73,6 +73,7 @@ func TestDecodeError(t *testing.T) {
 		{`{"path":5}`, "event: path: "},
 		{`{"path_raw":5}`, "event: path_raw: "},
 		{`{"path_raw":"*"}`, "event: path_raw: "},
+		{`{"path_raw":"/x=="}`, "event: path_raw: "}, // the bits behind the byte aren't zero
 		{`{"path_raw":[1,2]}`, "event: path_raw: "},
 		{`{"path_state":1}`, "event: path_state: "},
 		{`{"pid":2147483648}`, "event: pid: "},

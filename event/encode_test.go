@@ -305,7 +305,7 @@ func TestRoundTrip(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var enc event.Encoder
 	var previous *event.Process
-	for range 20_000 {
+	for range 5_000 {
 		e := randomEvent(r)
 		if e.Process != nil {
 			if previous != nil && r.IntN(2) == 0 {

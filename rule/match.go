@@ -52,7 +52,7 @@ func (m *Matcher) Match(e *event.Event) bool {
 	}
 	return (len(m.pids) == 0 || m.pids.has(e.PID) || m.descendants && m.pids.hasAny(p.Ancestors)) &&
 		!m.excluded.has(e.PID) && !m.excluded.hasAny(p.Ancestors) &&
-		(len(m.uids) == 0 || p.UID != event.NoUID && slices.Contains(m.uids, p.UID)) &&
+		(len(m.uids) == 0 || slices.Contains(m.uids, p.UID)) &&
 		(len(m.containers) == 0 || slices.Contains(m.containers, p.Container)) &&
 		m.exe.hold(p.Exe) && m.cwd.hold(p.Cwd) && m.pathHolds(e)
 }

@@ -53,7 +53,8 @@ type Config struct {
 	// MaxQueued is how many events may wait for the consumer; what comes then is lost, and counted in a record in its
 	// place. Zero means DefaultMaxQueued.
 	MaxQueued int
-	// MaxDirs is how many directories are remembered; above, all are asked for again. Zero means DefaultMaxDirs.
+	// MaxDirs is how many directories are remembered, about; those above that nothing hangs on are asked for again when
+	// they are met. Zero means DefaultMaxDirs.
 	MaxDirs int
 }
 

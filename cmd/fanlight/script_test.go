@@ -86,7 +86,7 @@ func (s *script) launch(ts *testscript.TestScript, cmd *exec.Cmd) {
 	if cmd.SysProcAttr.Credential == nil {
 		cmd.Dir = ts.MkAbs(".")
 	}
-	for _, name := range []string{"PATH", "TZ", "TERM", "NO_COLOR"} {
+	for _, name := range []string{"PATH", "TZ", "TERM", "NO_COLOR", "GORACE"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Stdout = out

@@ -81,28 +81,22 @@ func parseBracket(text string) (s *set, after string, ok bool) {
 				continue
 			}
 		}
-		low, rest, valid := endpoint(text)
-		if rest == "" && !valid {
-			return new(set), "", true
-		}
+		low, rest, ok := endpoint(text)
 		high := low
 		switch {
-		case rest == "-":
-			// A range without an end.
+		case rest == "-": // a range without an end
 			s.add(low, low, nil)
-			valid, rest = false, ""
-		case len(rest) > 1 && rest[0] == '-' && rest[1] != ']':
-			var ends bool
-			high, rest, ends = endpoint(rest[1:])
-			if rest == "" && !ends {
-				return new(set), "", true
-			}
-			valid = valid && ends
+			high, rest = noCharacter, ""
+		case ok && len(rest) > 1 && rest[0] == '-' && rest[1] != ']':
+			high, rest, ok = endpoint(rest[1:])
 		}
-		if valid {
-			s.add(low, high, nil)
-		} else {
+		switch {
+		case !ok:
+			return new(set), "", true
+		case low == noCharacter || high == noCharacter:
 			s.broken = true
+		default:
+			s.add(low, high, nil)
 		}
 		text = rest
 	}
@@ -120,23 +114,25 @@ func className(text string) (name, rest string, ok bool) {
 	return text[2 : 2+n], text[2+n+2:], true
 }
 
+// noCharacter is what a collating symbol of other than one character stands for.
+const noCharacter = -1
+
 // endpoint reads one character of a bracket expression at the beginning of text, which isn't empty: as it is, behind
-// a backslash, or as a collating symbol such as [.-.]. It is not valid if the backslash has nothing behind it, if the
-// symbol has more than one character, or if it isn't closed; rest is empty except in the second case.
-func endpoint(text string) (c rune, rest string, valid bool) {
-	switch {
-	case strings.HasPrefix(text, "[."):
-		n := strings.Index(text[2:], ".]")
-		if n < 0 {
-			return 0, "", false
+// a backslash, or as a collating symbol such as [.-.]. It fails if the backslash has nothing behind it or the symbol
+// isn't closed: nothing matches then.
+func endpoint(text string) (c rune, rest string, ok bool) {
+	if symbol, found := strings.CutPrefix(text, "[."); found {
+		symbol, rest, ok = strings.Cut(symbol, ".]")
+		if symbol == "" {
+			return noCharacter, rest, ok
 		}
-		rest = text[2+n+2:]
-		if n == 0 {
-			return 0, rest, false
+		c, n := decode(symbol)
+		if n < len(symbol) {
+			c = noCharacter
 		}
-		c, size := decode(text[2:])
-		return c, rest, size == n
-	case text[0] == '\\':
+		return c, rest, ok
+	}
+	if text[0] == '\\' {
 		text = text[1:]
 		if text == "" {
 			return 0, "", false

@@ -234,6 +234,15 @@ func TestCLibrary(t *testing.T) {
 			random(5, 100, letters("aaabbb"), 20),
 		},
 		{
+			"texts of more than 64 characters", "C",
+			random(6, 20_000/scale, []string{"a", "b", "*", "!(", "@(", "|", ")"}, 7), random(7, 20, letters("aab"), 150),
+		},
+		{
+			"rare brackets", "C",
+			slices.Values([]string{"[Z-a[:a:]", "[Z-a[.bc.]", "[[:z:]]", "[[:y:]]", "[[:alpha:"}),
+			slices.Values([]string{"[Z-a:", "[Z-ab", "Z", "z", "z]", ":]", "y]", "[:alpha:"}),
+		},
+		{
 			"UTF-8", "C.UTF-8",
 			words([]string{"a", "é", "€", "*", "?", "[", "!", "]", "-", `\`, "[a-é]", "!(", ")"}, 0, most-1),
 			words(letters("aäé€\U0010ffff"), 0, 2),

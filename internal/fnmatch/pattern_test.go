@@ -82,6 +82,7 @@ func TestForms(t *testing.T) {
 }
 
 func TestMatch(t *testing.T) {
+	as, bs := strings.Repeat("a", 70), strings.Repeat("b", 70)
 	tests := []struct {
 		pattern, text string
 		want          bool
@@ -108,6 +109,19 @@ func TestMatch(t *testing.T) {
 		{`a\`, "a", false},
 		{`a\`, `a\`, false},
 		{"a\x00?", "a\x00b", true},
+
+		// A !() in a loop in a !(), entered at one place from several beginnings.
+		{"?!(*(!(*c*)c))", "yxcxc", false},
+		{"?!(*(!(*c*)c))", "yxcx", true},
+
+		// Beginnings behind the 64th character, programs of more than 64 states.
+		{"*c!(b)", as + "cb", false},
+		{"*c!(b)", as + "cbb", true},
+		{"+(" + as + "|" + bs + ")", as + bs + as, true},
+		{"+(" + as + "|" + bs + ")", as + bs + as[1:], false},
+		{"*(" + as + "|" + bs + ")c", as + bs + as + "c", true},
+		{"!(+(" + as + "|" + bs + "))", as + bs + as, false},
+		{"!(+(" + as + "|" + bs + "))", as + bs + as[1:], true},
 
 		// Characters.
 		{"?", "é", true},
