@@ -13,8 +13,8 @@ import (
 	"fanlight/fanotify"
 )
 
-// MarshalJSON returns the JSON form of r, without the members of empty fields. A text that isn't UTF-8 is a *FieldError,
-// because JSON can't carry it.
+// MarshalJSON returns the JSON form of r, without the members of empty fields. A text that is not UTF-8 is an error,
+// a *FieldError, because JSON cannot carry it.
 func (r Rule) MarshalJSON() ([]byte, error) {
 	form := struct {
 		Name        string   `json:"name,omitempty"`

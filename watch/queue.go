@@ -200,6 +200,17 @@ const maxBatch = 1 << 20
 // full reports whether the batch should be handed over before another event comes in.
 func (b *batch) full() bool { return len(b.text) >= maxBatch || len(b.events) >= maxBatch/64 }
 
+// add appends an empty event. What is behind the end of events is empty, see reset.
+func (b *batch) add(p paths) *event.Event {
+	b.paths = append(b.paths, p)
+	if n := len(b.events); n < cap(b.events) {
+		b.events = b.events[:n+1]
+	} else {
+		b.events = append(b.events, event.Event{})
+	}
+	return &b.events[len(b.events)-1]
+}
+
 // seal makes the paths strings.
 func (b *batch) seal() {
 	text := string(b.text)

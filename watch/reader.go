@@ -114,11 +114,13 @@ func (r *reader) waiting() uint64 {
 func (r *reader) handleAll() error {
 	r.now = time.Now()
 	r.processes.NextRound()
-	if backlog, err := r.group.Backlog(); err == nil && backlog/backlogEvent > r.config.MaxBacklog {
-		if err := r.pending.discard(); err != nil {
-			return err
+	if r.pending.behind {
+		if backlog, err := r.group.Backlog(); err == nil && backlog/backlogEvent > r.config.MaxBacklog {
+			if err := r.pending.discard(); err != nil {
+				return err
+			}
+			r.overflow()
 		}
-		r.overflow()
 	}
 	for full := false; len(r.pending.batches) > 0 && !full; {
 		for e, err := range r.pending.batches[0].Events() {
@@ -157,12 +159,13 @@ func (r *reader) flush() {
 func (r *reader) overflow() {
 	r.counts.overflows.Add(1)
 	r.tree.rebuild()
-	r.emit(event.Event{Mask: fanotify.Overflow, Scope: r.scope}, paths{})
+	r.emit(fanotify.Overflow, paths{}).Scope = r.scope
 }
 
-// emit appends an event to the batch; its paths are already in the batch's text.
-func (r *reader) emit(e event.Event, p paths) {
-	e.Time = r.now
-	r.out.events = append(r.out.events, e)
-	r.out.paths = append(r.out.paths, p)
+// emit appends an event to the batch, and returns it for what else there is to say until the next one comes; its paths
+// are already in the batch's text.
+func (r *reader) emit(m fanotify.Mask, p paths) *event.Event {
+	e := r.out.add(p)
+	e.Time, e.Mask = r.now, m
+	return e
 }

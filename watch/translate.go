@@ -220,9 +220,9 @@ func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask, h fanotify.HandleB
 
 // report emits an event with its process.
 func (r *reader) report(e *fanotify.Event, m fanotify.Mask, state event.PathState, p paths) {
-	out := event.Event{Mask: m, PID: e.PID, PathState: state}
+	out := r.emit(m, p)
+	out.PID, out.PathState = e.PID, state
 	if e.PID != 0 && !r.config.NoProcesses {
 		out.Process = r.processes.Lookup(e.PID)
 	}
-	r.emit(out, p)
 }

@@ -1,6 +1,7 @@
 package fnmatch
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -49,8 +50,9 @@ func (s *set) add(low, high rune, class func(rune) bool) {
 
 // parseBracket reads a bracket expression, behind its opening bracket, and returns what follows it. It fails if the
 // expression isn't closed: its opening bracket is then a literal character.
-func parseBracket(text string) (s *set, after string, ok bool) {
-	s = new(set)
+func (p *parser) parseBracket(text string) (_ *set, after string, ok bool) {
+	s := set{items: p.items[:0]}
+	defer func() { p.items = s.items[:0] }() // the brackets of a hostile pattern are many and never closed
 	if strings.HasPrefix(text, "!") || strings.HasPrefix(text, "^") {
 		s.negated, text = true, text[1:]
 	}
@@ -63,7 +65,7 @@ func parseBracket(text string) (s *set, after string, ok bool) {
 			return nil, "", false
 		}
 		if text[0] == ']' && !first {
-			return s, text[1:], true
+			return &set{negated: s.negated, items: slices.Clone(s.items), broken: s.broken}, text[1:], true
 		}
 		if name, rest, ok := className(text); ok {
 			if class := classes[name]; class != nil {

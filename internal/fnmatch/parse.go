@@ -75,6 +75,16 @@ func appendLiteral(nodes []node, c rune) []node {
 
 // parse returns the parts of pattern.
 func parse(pattern string) []node {
+	var p parser
+	return p.parse(pattern)
+}
+
+// parser is what parsing needs again and again.
+type parser struct {
+	items []item // of the bracket expression that is being read
+}
+
+func (p *parser) parse(pattern string) []node {
 	var nodes []node
 	for pattern != "" {
 		c, size := decode(pattern)
@@ -83,7 +93,7 @@ func parse(pattern string) []node {
 			if alternatives, after, ok := splitGroup(rest[1:]); ok {
 				n := node{kind: group, operator: byte(c)}
 				for _, alternative := range alternatives {
-					n.alternatives = append(n.alternatives, parse(alternative))
+					n.alternatives = append(n.alternatives, p.parse(alternative))
 				}
 				nodes, pattern = append(nodes, n), after
 				continue
@@ -95,7 +105,7 @@ func parse(pattern string) []node {
 		case '*':
 			nodes = appendNode(nodes, node{kind: star})
 		case '[':
-			if s, after, ok := parseBracket(rest); ok {
+			if s, after, ok := p.parseBracket(rest); ok {
 				nodes, rest = append(nodes, node{kind: bracket, set: s}), after
 			} else {
 				nodes = appendLiteral(nodes, c)
