@@ -52,10 +52,17 @@ func (t *tree) closeMounts() {
 
 // resolve returns the node of a directory, nil when nobody knows where it is, or was.
 func (t *tree) resolve(h fanotify.HandleBytes) *node {
-	if n := t.nodes[fanotify.Handle(h)]; n != nil {
-		return n
+	if t.last != nil && string(t.lastHandle) == string(h) {
+		return t.last
 	}
-	return t.meet(fanotify.Handle(h))
+	n := t.nodes[fanotify.Handle(h)]
+	if n == nil {
+		if n = t.meet(fanotify.Handle(h)); n == nil {
+			return nil
+		}
+	}
+	t.last, t.lastHandle = n, append(t.lastHandle[:0], h...)
+	return n
 }
 
 // meet finds out where a directory is that is not in the tree.

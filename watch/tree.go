@@ -23,6 +23,9 @@ type tree struct {
 	meeting map[fanotify.Handle]struct{} // directories that are being placed by pending records
 	gone    map[fanotify.Handle]struct{} // directories of which nothing will be known
 
+	last       *node // what resolve returned, nil once directories were forgotten: events come in runs
+	lastHandle []byte
+
 	// gen rises whenever a directory moves or comes in doubt: what nodes concluded from their ancestors is void.
 	gen  uint32
 	dead []fanotify.Handle // removed directories, whose late events can still be named; oldest first
@@ -89,6 +92,7 @@ func (t *tree) makeRoom() {
 	for _, h := range t.dead {
 		keepWay(t.nodes[h])
 	}
+	t.last = nil
 	maps.DeleteFunc(t.nodes, func(_ fanotify.Handle, n *node) bool { return !keep[n] })
 	t.full = max(t.max, 2*len(t.nodes)) // so that this is rare even when most of them have to stay
 }
@@ -97,6 +101,7 @@ func (t *tree) makeRoom() {
 // its queue at most: when it is read, more may be missing behind it. So nothing is sure before the queue was empty.
 func (t *tree) rebuild() {
 	t.lossy = true
+	t.last = nil
 	lost := t.nodes
 	t.nodes = make(map[fanotify.Handle]*node)
 	t.dead, t.doubt = nil, nil
@@ -320,6 +325,7 @@ func (t *tree) settle() {
 	t.round++
 	t.lossy = false
 	if n := len(t.dead) - maxDead; n > 0 {
+		t.last = nil
 		for _, h := range t.dead[:n] {
 			delete(t.nodes, h)
 		}

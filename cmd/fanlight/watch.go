@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +46,9 @@ func newWatchCommand() *cobra.Command {
 		Annotations:           map[string]string{moreKey: watchMore},
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, roots []string) error {
+			if slices.Contains(roots, "") {
+				return errors.New("a path is empty: without any path the whole machine is watched")
+			}
 			if err := o.check(cmd.Flags()); err != nil {
 				return err
 			}
@@ -54,7 +58,7 @@ func newWatchCommand() *cobra.Command {
 			}
 			match, err := rule.Compile(r)
 			if err != nil {
-				return err
+				return fmt.Errorf("--%w", err) // the fields of a rule are named as the flags are
 			}
 			form, err := o.form(cmd.OutOrStdout())
 			if err != nil {
