@@ -75,7 +75,9 @@ func (t *tree) meet(h fanotify.Handle) *node {
 	steps, err := t.ask(h)
 	complete := t.pending.drain()
 	if err != nil {
-		return t.removedMeanwhile(h, err)
+		n := t.removedMeanwhile(h, err)
+		t.unasked = t.unasked || n == nil && !errors.Is(err, unix.ESTALE)
+		return n
 	}
 	state := event.PathExact
 	if !complete || t.pending.gap {

@@ -138,18 +138,22 @@ func (p *pending) handled() {
 	}
 }
 
-// discard throws away everything, in the kernel's queue too.
-func (p *pending) discard() error {
+// discard throws away everything, in the kernel's queue the given number of events too.
+func (p *pending) discard(backlog int) error {
 	for len(p.batches) > 0 {
 		p.handled()
 	}
 	clear(p.links)
 	p.indexed, p.gap = 0, false
-	for {
+	for backlog > 0 {
 		n, err := p.read()
 		if n == 0 || err != nil {
 			return err
 		}
+		for range p.batches[0].Ahead(&p.scratch) {
+			backlog--
+		}
 		p.handled()
 	}
+	return nil
 }

@@ -194,6 +194,7 @@ func markFilesystem(group *fanotify.Group, at place, mask fanotify.Mask, ids map
 	}
 	handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.path)
 	if err != nil {
+		_ = group.Unmark(fanotify.TargetFilesystem, at.path, mask, 0)
 		return rootError(at.path, err)
 	}
 	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.

@@ -16,6 +16,7 @@ type queue struct {
 
 	mu        sync.Mutex
 	batches   []*batch
+	text      int         // bytes of their paths
 	queued    int         // events in batches
 	lost      uint64      // events lost behind the last batch
 	overflow  event.Event // the last overflow among them
@@ -65,7 +66,7 @@ func (q *queue) push(b *batch) {
 	if q.closed {
 		return
 	}
-	if q.queued+n > q.max {
+	if q.queued+n > q.max || q.text+b.size > maxText {
 		q.lose(b)
 		return
 	}
@@ -88,6 +89,7 @@ func (q *queue) lose(b *batch) {
 func (q *queue) put(b *batch) {
 	q.batches = append(q.batches, b)
 	q.queued += len(b.events)
+	q.text += b.size
 	q.wake()
 }
 
@@ -144,6 +146,10 @@ func (q *queue) tryPop() (*batch, error) {
 		q.batches[0] = nil
 		q.batches = q.batches[1:]
 		q.queued -= len(b.events)
+		q.text -= b.size
+		if len(q.batches) > 0 {
+			q.wake() // another loop
+		}
 		q.delivered += uint64(len(b.events))
 		if b.events[0].Lost > 0 {
 			q.delivered-- // which is no event
@@ -175,7 +181,7 @@ func (q *queue) close() {
 	q.end(nil)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.batches, q.queued, q.lost, q.overflow, q.closed = nil, 0, 0, event.Event{}, true
+	q.batches, q.queued, q.text, q.lost, q.overflow, q.closed = nil, 0, 0, 0, event.Event{}, true
 }
 
 func (q *queue) counts() (delivered, lost uint64) {
@@ -189,7 +195,11 @@ type batch struct {
 	events []event.Event
 	paths  []paths // of the events, by their index
 	text   []byte
+	size   int // bytes of the sealed text
 }
+
+// maxText is how many bytes of paths wait for the consumer at most.
+const maxText = 64 << 20
 
 // paths says where the paths of an event begin and end in the text.
 type paths struct{ start, middle, end uint32 }
@@ -214,6 +224,10 @@ func (b *batch) add(p paths) *event.Event {
 // seal makes the paths strings.
 func (b *batch) seal() {
 	text := string(b.text)
+	b.size = len(text)
+	if cap(b.text) > maxBatch/16 {
+		b.text = nil // not twice in memory while the batch waits
+	}
 	for i, p := range b.paths {
 		b.events[i].Path = text[p.start:p.middle]
 		b.events[i].NewPath = text[p.middle:p.end]
@@ -222,5 +236,5 @@ func (b *batch) seal() {
 
 func (b *batch) reset() {
 	clear(b.events) // lets go of processes and texts
-	b.events, b.paths, b.text = b.events[:0], b.paths[:0], b.text[:0]
+	b.events, b.paths, b.text, b.size = b.events[:0], b.paths[:0], b.text[:0], 0
 }

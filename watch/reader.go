@@ -23,6 +23,7 @@ type reader struct {
 	counts    *counters
 	whole     bool   // everything on the marked filesystems is watched
 	scope     string // of an overflow
+	missed    bool   // events of this round that may be of interest can't be placed
 	self      int32
 
 	now   time.Time // when what is being handled was read
@@ -116,7 +117,7 @@ func (r *reader) handleAll() error {
 	r.processes.NextRound()
 	if r.pending.behind {
 		if backlog, err := r.group.Backlog(); err == nil && backlog/backlogEvent > r.config.MaxBacklog {
-			if err := r.pending.discard(); err != nil {
+			if err := r.pending.discard(backlog / backlogEvent); err != nil {
 				return err
 			}
 			r.overflow()
@@ -132,12 +133,17 @@ func (r *reader) handleAll() error {
 			r.counts.read.Add(1)
 			r.handle(e)
 			if r.out.full() || len(r.out.events) >= r.config.MaxQueued {
+				r.tree.closeMounts()
 				r.flush()
 				full = true
 			}
 		}
 		r.pending.handled()
 	}
+	if r.missed {
+		r.tellOverflow()
+	}
+	r.missed, r.tree.unasked = false, false
 	if !r.pending.behind && len(r.pending.batches) == 0 {
 		r.tree.settle()
 		r.processes.Idle()
@@ -157,8 +163,13 @@ func (r *reader) flush() {
 
 // overflow notes that the kernel's queue overflowed: no directory is where it was any more.
 func (r *reader) overflow() {
-	r.counts.overflows.Add(1)
 	r.tree.rebuild()
+	r.tellOverflow()
+}
+
+// tellOverflow appends the record that an unknown number of events was lost.
+func (r *reader) tellOverflow() {
+	r.counts.overflows.Add(1)
 	r.emit(fanotify.Overflow, paths{}).Scope = r.scope
 }
 

@@ -23,6 +23,8 @@ type tree struct {
 	meeting map[fanotify.Handle]struct{} // directories that are being placed by pending records
 	gone    map[fanotify.Handle]struct{} // directories of which nothing will be known
 
+	unasked bool // the kernel couldn't be asked for a directory in this round
+
 	last       *node // what resolve returned, nil once directories were forgotten: events come in runs
 	lastHandle []byte
 
@@ -44,7 +46,7 @@ type node struct {
 	root   bool             // it is watched, and all below it
 	state  event.PathState  // of its own link to the parent
 
-	gen    uint32 // of the two below
+	gen    uint32 // of the two below, 0 before the node has a place
 	inside bool   // it or an ancestor is watched
 	worst  event.PathState
 
@@ -62,7 +64,7 @@ func newTree(p *plan, pend *pending, maxDirs int) (*tree, error) {
 	t := &tree{
 		nodes: map[fanotify.Handle]*node{}, systems: map[fanotify.FSID]*filesystem{}, places: p.places, pending: pend,
 		max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{},
-		gone: map[fanotify.Handle]struct{}{}, gen: 1, round: 1, // the zero of nodes is before
+		gone: map[fanotify.Handle]struct{}{}, gen: 2, round: 1, // the zero of nodes is before
 	}
 	for _, at := range t.places {
 		if err := t.plant(at); err != nil {
@@ -187,7 +189,7 @@ func (n *node) lead(names []string) {
 func (t *tree) add(h fanotify.Handle, parent *node, name string, state event.PathState) *node {
 	n := t.nodes[h]
 	if n == nil {
-		n = &node{}
+		n = new(node)
 		t.nodes[h] = n
 	}
 	t.put(h, n, parent, name, state)
@@ -196,7 +198,7 @@ func (t *tree) add(h fanotify.Handle, parent *node, name string, state event.Pat
 
 // put puts a node at a place; without a parent nobody knows where it is.
 func (t *tree) put(h fanotify.Handle, n, parent *node, name string, state event.PathState) {
-	if n.name != "" { // it had a place: those below it move along
+	if n.gen != 0 { // it is not new: those below it move along
 		t.gen++
 		for up := parent; up != nil; up = up.parent {
 			if up == n {
@@ -214,7 +216,7 @@ func (t *tree) put(h fanotify.Handle, n, parent *node, name string, state event.
 	if state != event.PathExact {
 		t.doubt = append(t.doubt, h)
 	}
-	n.parent, n.name, n.state, n.gen = parent, name, state, 0
+	n.parent, n.name, n.state, n.gen = parent, name, state, t.gen-1
 	if parent == nil {
 		return
 	}

@@ -26,7 +26,7 @@ type stream struct {
 	form  form
 	out   io.Writer
 	count uint64 // end after so many events; 0 for no end
-	wrote func() // called after records were written
+	wrote func() // called after a batch with events that are wanted
 
 	seq       uint64 // the number of the last record of this output
 	seen      uint64 // events that matched
@@ -52,6 +52,11 @@ func (s *stream) complete() bool { return s.count > 0 && s.seen >= s.count }
 
 // write writes the records of one batch, in one piece unless it is big. It returns the buffer for the next batch.
 func (s *stream) write(ctx context.Context, buf []byte, batch []event.Event) ([]byte, error) {
+	defer func(before uint64) {
+		if s.seq != before {
+			s.wrote()
+		}
+	}(s.seq)
 	for i := range batch {
 		e := &batch[i]
 		switch {
@@ -84,7 +89,6 @@ func (s *stream) write(ctx context.Context, buf []byte, batch []event.Event) ([]
 		return buf, nil
 	}
 	_, err := s.out.Write(buf)
-	s.wrote()
 	return buf, err
 }
 

@@ -46,6 +46,9 @@ func newWatchCommand() *cobra.Command {
 		Annotations:           map[string]string{moreKey: watchMore},
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, roots []string) error {
+			if cmd.ArgsLenAtDash() >= 0 && cmd.ArgsLenAtDash() < len(roots) {
+				return errors.New("a command behind -- can't be run yet: run it beside the watch")
+			}
 			if slices.Contains(roots, "") {
 				return errors.New("a path is empty: without any path the whole machine is watched")
 			}

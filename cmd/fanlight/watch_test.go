@@ -133,6 +133,25 @@ func TestWatchEndsWhileItsOutputBlocks(t *testing.T) {
 	}
 }
 
+// The reader goes in the middle of a record: a quiet end.
+func TestWatchEndsQuietlyWhenItsReaderGoes(t *testing.T) {
+	dir := fstest.New(t, fstest.Tmpfs)
+	p, stdout := launch(t, "watch", "--json", "-e", "create", dir)
+	makeAndRemove(t, dir, 10_000) // more than a pipe holds
+	if _, err := stdout.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := stdout.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := p.wait(); status != exitDone || err != nil {
+		t.Errorf("exit status %d, %v", status, err)
+	}
+	if want := "ready: watching " + dir + " (tmpfs)\n"; p.stderr.String() != want {
+		t.Errorf("standard error has %q, want %q", p.stderr, want)
+	}
+}
+
 // SIGINT and SIGTERM in the middle of a flood that is read: whole records up to the end, which comes soon.
 func TestWatchEndsInAFlood(t *testing.T) {
 	for _, signal := range []syscall.Signal{unix.SIGINT, unix.SIGTERM} {
