@@ -52,7 +52,7 @@ func (t *tree) closeMounts() {
 
 // resolve returns the node of a directory, nil when nobody knows where it is, or was.
 func (t *tree) resolve(h fanotify.HandleBytes) *node {
-	if t.last != nil && string(t.lastHandle) == string(h) {
+	if t.last != nil && t.last.arrivals == t.arrivals && string(t.lastHandle) == string(h) {
 		return t.last
 	}
 	n := t.nodes[fanotify.Handle(h)]
@@ -60,6 +60,9 @@ func (t *tree) resolve(h fanotify.HandleBytes) *node {
 		if n = t.meet(fanotify.Handle(h)); n == nil {
 			return nil
 		}
+	}
+	if n.parent == nil && n.point == "" && n.arrivals != t.arrivals {
+		t.meetAgain(fanotify.Handle(h), n)
 	}
 	t.last, t.lastHandle = n, append(t.lastHandle[:0], h...)
 	return n
@@ -84,6 +87,17 @@ func (t *tree) meet(h fanotify.Handle) *node {
 		state = event.PathCurrent // what happened since the event is not fully known
 	}
 	return t.addSteps(steps, state)
+}
+
+// meetAgain looks for a directory anew that could not be placed, and may have come in since.
+func (t *tree) meetAgain(h fanotify.Handle, n *node) {
+	n.arrivals = t.arrivals
+	delete(t.nodes, h)
+	found := t.meet(h)
+	t.nodes[h] = n // what is below it hangs on this one
+	if found != nil && found.parent != nil {
+		t.put(h, n, found.parent, found.name, found.state)
+	}
 }
 
 // removedMeanwhile finds a directory that was removed before we asked. The record of that is read by now or will be soon:

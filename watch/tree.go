@@ -23,7 +23,10 @@ type tree struct {
 	meeting map[fanotify.Handle]struct{} // directories that are being placed by pending records
 	gone    map[fanotify.Handle]struct{} // directories of which nothing will be known
 
-	unasked bool // the kernel couldn't be asked for a directory in this round
+	// arrivals counts the directories that came in from outside. What is below one may have been met before, when it
+	// could not be placed.
+	arrivals uint32
+	unasked  bool // the kernel couldn't be asked for a directory in this round
 
 	last       *node // what resolve returned, nil once directories were forgotten: events come in runs
 	lastHandle []byte
@@ -50,7 +53,8 @@ type node struct {
 	inside bool   // it or an ancestor is watched
 	worst  event.PathState
 
-	renamed uint32 // the last round in which it was renamed
+	renamed  uint32 // the last round in which it was renamed
+	arrivals uint32 // tree.arrivals when nobody could say where it is
 }
 
 // lead is a name on the way to something watched. It holds for whatever gets that name.
@@ -216,7 +220,7 @@ func (t *tree) put(h fanotify.Handle, n, parent *node, name string, state event.
 	if state != event.PathExact {
 		t.doubt = append(t.doubt, h)
 	}
-	n.parent, n.name, n.state, n.gen = parent, name, state, t.gen-1
+	n.parent, n.name, n.state, n.gen, n.arrivals = parent, name, state, t.gen-1, t.arrivals
 	if parent == nil {
 		return
 	}
@@ -246,6 +250,9 @@ func (t *tree) removed(child fanotify.HandleBytes, parent *node, name []byte) {
 func (t *tree) moved(child fanotify.HandleBytes, parent *node, name []byte) {
 	h := fanotify.Handle(child)
 	n := t.nodes[h]
+	if t.isInside(parent) && !t.isInside(n) {
+		t.arrivals++
+	}
 	switch {
 	case n == nil && parent == nil:
 		return
@@ -277,6 +284,15 @@ func (t *tree) conclude(n *node) {
 		t.conclude(n.parent)
 		n.inside, n.worst = n.root || n.parent.inside, worse(n.state, n.parent.worst)
 	}
+}
+
+// isInside reports whether everything in the directory is to be reported.
+func (t *tree) isInside(n *node) bool {
+	if n == nil {
+		return false
+	}
+	t.conclude(n)
+	return n.inside
 }
 
 // worse returns the less certain of two states.

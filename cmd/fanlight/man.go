@@ -57,6 +57,16 @@ func manPage(cmd *cobra.Command) []byte {
 	p.section("DESCRIPTION")
 	p.paragraphs(cmd.Long)
 
+	var commands []string
+	for _, sub := range cmd.Commands() {
+		if !sub.Hidden {
+			commands = append(commands, sub.Name()+"  "+sub.Short)
+		}
+	}
+	if len(commands) > 0 {
+		p.section("COMMANDS")
+		p.list(strings.Join(commands, "\n"))
+	}
 	if flags := cmd.LocalFlags(); flags.HasAvailableFlags() {
 		p.section("OPTIONS")
 		flags.VisitAll(p.flag)

@@ -77,7 +77,7 @@ func say(stderr io.Writer, text string) {
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "fanlight",
+		Use:   "fanlight COMMAND",
 		Short: "see what happens to files, and who does it",
 		Long: `Fanlight shows what happens to files on this machine: which process created,
 wrote, renamed, deleted or read which file. It asks the kernel once for each
@@ -88,10 +88,11 @@ where something was lost.`,
 
   # the manual of a subcommand
   man fanlight-watch`,
-		Version:           version(),
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+		Version:               version(),
+		SilenceErrors:         true,
+		SilenceUsage:          true,
+		DisableFlagsInUseLine: true,
+		CompletionOptions:     cobra.CompletionOptions{DisableDefaultCmd: true},
 		// A suggestion would stand on lines of its own; the error is one line.
 		DisableSuggestions: true,
 	}
@@ -121,7 +122,7 @@ const moreKey = "more"
 const helpTemplate = `{{.Long}}
 
 Usage:
-  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{else}}{{.UseLine}}{{end}}
+  {{.UseLine}}
 {{- if .HasAvailableSubCommands}}
 
 Commands:

@@ -209,3 +209,18 @@ func BenchmarkStream(b *testing.B) {
 		})
 	}
 }
+
+// The timeout of a summary, which writes nothing before the end, begins anew with every event, too.
+func TestSummaryIsNotIdle(t *testing.T) {
+	s := newStream(t, rule.Rule{Events: fanotify.Create}, newSummary(), io.Discard)
+	wrote := 0
+	s.wrote = func() { wrote++ }
+	for range 3 {
+		if _, err := s.write(t.Context(), nil, []event.Event{{Mask: fanotify.Create, Path: "/a/b"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if wrote != 3 {
+		t.Errorf("%d of 3 batches were noticed", wrote)
+	}
+}
