@@ -5,7 +5,8 @@ package main
 const watchLong = `Watch shows what happens to the files under each PATH (a directory, a file or a
 mount point), with everything below it and whatever is mounted there. Without a
 PATH it watches the whole machine: every mounted filesystem but the kernel's own
-pseudo filesystems. It needs root (CAP_SYS_ADMIN).
+pseudo filesystems. It needs root (CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH). Mounts
+are looked at once, at the start.
 
 A line on standard error that starts with "ready" says that every mark is in
 place: what happens after it is reported. What watch does itself is left out.

@@ -5,6 +5,9 @@
 // program, the name, the working directory, the user) is asked again: the name in every round of events, because a new
 // program brings a new one, the rest when the name changed and every few milliseconds.
 //
+// A pid that is met for the first time is looked up after its event. If its process was gone by then, and another one
+// had taken the pid already, nothing in /proc tells.
+//
 // A Table belongs to one goroutine.
 package process
 
