@@ -85,6 +85,26 @@ func TestUnprivileged(t *testing.T) {
 	})
 }
 
+// A filesystem of which a single file is mounted, and nothing else, can't be watched, and Coverage says so.
+func TestWholeMachineTellsOfSingleFiles(t *testing.T) {
+	dir := fstest.New(t, fstest.Tmpfs)
+	other := ground(t, dir, "other")
+	must(t, unix.Mount("none", other, "tmpfs", 0, ""))
+	in(t, dir, "touch other/f\ntouch f")
+	fstest.Bind(t, other+"/f", dir+"/f")
+	must(t, unix.Unmount(other, 0))
+	w := live(t, dir, Config{})
+	for _, c := range w.Coverage() {
+		if c.MountPoint == dir+"/f" {
+			if c.Err == nil {
+				t.Error("watched")
+			}
+			return
+		}
+	}
+	t.Error("the filesystem of the file is left out in silence")
+}
+
 // Without a root every filesystem is watched, and what refuses is no error.
 func TestWholeMachine(t *testing.T) {
 	one, two, overlay := fstest.New(t, fstest.Ext4), fstest.New(t, fstest.Tmpfs), fstest.New(t, fstest.Overlay)

@@ -124,16 +124,13 @@ func wholeMachine(all []mounts.Mount) []place {
 			continue
 		}
 		p := place{path: m.Point, isDir: isDir(m.Point), mount: m}
-		if !p.isDir {
-			continue // a file that is bound on a file
-		}
 		i, met := best[m.Device]
 		switch {
 		case !met:
 			best[m.Device] = len(places)
 			places = append(places, p)
-		case showsMore(m, places[i].mount):
-			places[i] = p
+		case p.isDir && !places[i].isDir, p.isDir == places[i].isDir && showsMore(m, places[i].mount):
+			places[i] = p // a file that is bound on a file is better than nothing: its refusal is told
 		}
 	}
 	return places

@@ -51,7 +51,8 @@ const watchMore = `Events:
   access                  data was read
   close_write             closed after it was open for writing
   close_nowrite           closed after it was open for reading
-  delete_self, move_self  the object itself is gone, was moved
+  delete_self, move_self  the object itself is gone, was moved; only where the
+                          kernel tells its name
   ondir                   said beside the others when it was a directory
 
 Output:
