@@ -15,11 +15,16 @@ import (
 	"fanlight/internal/mounts"
 )
 
-// plan is what to mark: the filesystems under the roots.
+// plan is what is watched: the places under the roots, each marked and in the tree.
 type plan struct {
+	group *fanotify.Group
+	mask  fanotify.Mask
+	tree  *tree
+	whole bool // the whole machine
+
 	places   []place
 	coverage []Coverage
-	whole    bool // the whole machine
+	ids      map[fanotify.FSID]place // of the marked filesystems
 }
 
 // place is a directory or file on one mount from which on everything is watched.
@@ -30,46 +35,118 @@ type place struct {
 	asked string // the root as it was asked for; empty when it was found
 }
 
-// newPlan finds the filesystems under the roots.
-func newPlan(roots []string) (*plan, error) {
+// newPlan watches everything under the roots. Places that refuse are left out, with the reason in the coverage; one
+// that was asked for is an error, and so is none left.
+func newPlan(roots []string, group *fanotify.Group, mask fanotify.Mask, t *tree) (*plan, error) {
+	p := &plan{group: group, mask: mask, tree: t, whole: len(roots) == 0, ids: map[fanotify.FSID]place{}}
+	wanted, err := find(roots)
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range wanted {
+		if err := p.take(at); err != nil && (at.asked != "" || errors.Is(err, unix.EPERM) && len(p.places) == 0) {
+			return nil, err
+		}
+	}
+	switch {
+	case len(p.places) > 0:
+		return p, nil
+	case len(p.coverage) > 0:
+		return nil, fmt.Errorf("no filesystem can be watched: %w", p.coverage[0].Err)
+	}
+	return nil, errors.New("no filesystem to watch is mounted")
+}
+
+// take begins to watch a place: it marks its filesystem and puts it into the tree. The coverage says whether it could.
+func (p *plan) take(at place) error {
+	err := p.mark(at)
+	if err == nil {
+		if err = p.tree.plant(at); err != nil {
+			p.unmark(at)
+		}
+	}
+	root := at.asked
+	if root == "" {
+		root = at.path
+	}
+	p.coverage = append(p.coverage, Coverage{Root: root, MountPoint: at.mount.Point, FSType: at.mount.FSType, Err: err})
+	if err == nil {
+		p.places = append(p.places, at)
+	}
+	return err
+}
+
+// mark marks the filesystem of a place. To mark it again changes nothing; but one that is marked may have parts that
+// refuse, the subvolumes of btrfs.
+func (p *plan) mark(at place) error {
+	if !at.isDir && at.path == at.mount.Point {
+		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
+	}
+	if err := p.group.Mark(fanotify.TargetFilesystem, at.path, p.mask, 0); err != nil {
+		return err
+	}
+	handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.path)
+	if err != nil {
+		p.unmark(at)
+		return rootError(at.path, err)
+	}
+	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.
+	if twin, met := p.ids[handle.FSID()]; met && twin.mount.Device != at.mount.Device {
+		p.unmark(at)
+		return fmt.Errorf("watch %s: it has the same filesystem id as %s: watch them apart, or give one a new UUID",
+			at.path, twin.path)
+	}
+	p.ids[handle.FSID()] = at
+	return nil
+}
+
+// unmark ends the mark of a place's filesystem, unless another place needs it.
+func (p *plan) unmark(at place) {
+	if !slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
+		_ = p.group.Unmark(fanotify.TargetFilesystem, at.path, p.mask, 0)
+	}
+}
+
+// find returns the places under the roots, in the order of the roots and then of mounting.
+func find(roots []string) ([]place, error) {
 	all, err := mounts.List()
 	if err != nil {
 		return nil, err
 	}
 	if len(roots) == 0 {
-		return &plan{places: wholeMachine(all), whole: true}, nil
+		return wholeMachine(all), nil
 	}
-	p := &plan{}
+	var places []place
 	for _, root := range roots {
-		place, err := placeOf(root, all)
+		at, err := placeOf(root, all)
 		if err != nil {
 			return nil, err
 		}
-		p.add(place)
+		places = add(places, at)
 	}
-	for _, above := range slices.Clone(p.places) {
+	for _, above := range slices.Clone(places) {
 		if !above.isDir {
 			continue
 		}
 		for _, m := range all {
 			if m.Point != above.mount.Point && mounts.Below(m.Point, above.path) && visible(m) && !mounts.Pseudo(m.FSType) {
-				p.add(place{path: m.Point, isDir: isDir(m.Point), mount: m})
+				places = add(places, place{path: m.Point, isDir: isDir(m.Point), mount: m})
 			}
 		}
 	}
-	return p, nil
+	return places, nil
 }
 
-// add takes a place into the plan unless another covers it: the same directory of the same filesystem or one above.
-func (p *plan) add(new place) {
+// add adds a place unless another covers it: the same directory of the same filesystem or one above.
+func add(places []place, new place) []place {
 	covers := func(old place) bool {
 		return old.mount.Device == new.mount.Device && old.isDir && mounts.Below(new.inFS(), old.inFS()) &&
 			!(new.asked != "" && old.mount.ID != new.mount.ID)
 	}
-	if slices.ContainsFunc(p.places, covers) {
-		return
+	if slices.ContainsFunc(places, covers) {
+		return places
 	}
-	p.places = append(p.places, new)
+	return append(places, new)
 }
 
 // inFS returns the place's path in its filesystem, whatever the mount.
@@ -148,60 +225,6 @@ func showsMore(a, b mounts.Mount) bool {
 func visible(m mounts.Mount) bool {
 	id, err := mounts.IDAt(m.Point)
 	return err == nil && id == m.ID
-}
-
-// mark puts a mark on every filesystem of the plan. Places that refuse are taken out, with the reason in the coverage;
-// one that was asked for is an error, and so is none left.
-func (p *plan) mark(group *fanotify.Group, mask fanotify.Mask) error {
-	ids := map[fanotify.FSID]place{}
-	var watched []place
-	for _, at := range p.places {
-		err := markFilesystem(group, at, mask, ids)
-		root := at.asked
-		if root == "" {
-			root = at.path
-		}
-		p.coverage = append(p.coverage, Coverage{Root: root, MountPoint: at.mount.Point, FSType: at.mount.FSType, Err: err})
-		if err == nil {
-			watched = append(watched, at)
-			continue
-		}
-		if at.asked != "" || errors.Is(err, unix.EPERM) && len(watched) == 0 {
-			return err
-		}
-	}
-	if len(watched) == 0 {
-		if len(p.coverage) > 0 {
-			return fmt.Errorf("no filesystem can be watched: %w", p.coverage[0].Err)
-		}
-		return errors.New("no filesystem to watch is mounted")
-	}
-	p.places = watched
-	return nil
-}
-
-// markFilesystem marks the filesystem of a place. To mark it again changes nothing; but one that is marked may have
-// parts that refuse, the subvolumes of btrfs.
-func markFilesystem(group *fanotify.Group, at place, mask fanotify.Mask, ids map[fanotify.FSID]place) error {
-	if !at.isDir && at.path == at.mount.Point {
-		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
-	}
-	if err := group.Mark(fanotify.TargetFilesystem, at.path, mask, 0); err != nil {
-		return err
-	}
-	handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.path)
-	if err != nil {
-		_ = group.Unmark(fanotify.TargetFilesystem, at.path, mask, 0)
-		return rootError(at.path, err)
-	}
-	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.
-	if twin, met := ids[handle.FSID()]; met && twin.mount.Device != at.mount.Device {
-		_ = group.Unmark(fanotify.TargetFilesystem, at.path, mask, 0)
-		return fmt.Errorf("watch %s: it has the same filesystem id as %s: watch them apart, or give one a new UUID",
-			at.path, twin.path)
-	}
-	ids[handle.FSID()] = at
-	return nil
 }
 
 // scope returns the directory that has all places below it: where events are lost when the queue overflows.

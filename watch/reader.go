@@ -21,9 +21,8 @@ type reader struct {
 	tree      *tree
 	processes process.Table
 	counts    *counters
-	whole     bool   // everything on the marked filesystems is watched
-	scope     string // of an overflow
-	missed    bool   // events of this round that may be of interest can't be placed
+	plan      *plan
+	missed    bool // events of this round that may be of interest can't be placed
 	self      int32
 
 	now   time.Time // when what is being handled was read
@@ -33,14 +32,13 @@ type reader struct {
 	nmove int
 }
 
-func newReader(config Config, group *fanotify.Group, p *plan, q *queue, counts *counters) (*reader, error) {
-	r := &reader{
-		config: config, group: group, counts: counts, queue: q, whole: p.whole, scope: p.scope(),
-		self: int32(os.Getpid()), out: q.take(),
-	}
+// newReader marks what is to be watched and returns its reader.
+func newReader(config Config, group *fanotify.Group, q *queue, counts *counters) (*reader, error) {
+	r := &reader{config: config, group: group, counts: counts, queue: q, self: int32(os.Getpid()), out: q.take()}
 	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
+	r.tree = newTree(&r.pending, config.MaxDirs)
 	var err error
-	r.tree, err = newTree(p, &r.pending, config.MaxDirs)
+	r.plan, err = newPlan(config.Roots, group, config.Events|needed, r.tree)
 	return r, err
 }
 
@@ -163,14 +161,14 @@ func (r *reader) flush() {
 
 // overflow notes that the kernel's queue overflowed: no directory is where it was any more.
 func (r *reader) overflow() {
-	r.tree.rebuild()
+	r.tree.rebuild(r.plan.places)
 	r.tellOverflow()
 }
 
 // tellOverflow appends the record that an unknown number of events was lost.
 func (r *reader) tellOverflow() {
 	r.counts.overflows.Add(1)
-	r.emit(fanotify.Overflow, paths{}).Scope = r.scope
+	r.emit(fanotify.Overflow, paths{}).Scope = r.plan.scope()
 }
 
 // emit appends an event to the batch, and returns it for what else there is to say until the next one comes; its paths

@@ -213,7 +213,7 @@ func (r *reader) appendEntry(dir *node, name []byte) {
 // unplaced reports an event whose place nobody knows. Only where everything is watched is it sure to be of interest;
 // elsewhere it may be, when the kernel couldn't be asked, and then the round ends with a record of that.
 func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask, h fanotify.HandleBytes) {
-	if fs := r.tree.systems[h.FSID()]; r.whole || fs != nil && fs.whole {
+	if fs := r.tree.systems[h.FSID()]; r.plan.whole || fs != nil && fs.whole {
 		end := uint32(len(r.out.text))
 		r.report(e, m, event.PathUnknown, paths{end, end, end})
 		return

@@ -16,7 +16,6 @@ import (
 type tree struct {
 	nodes   map[fanotify.Handle]*node
 	systems map[fanotify.FSID]*filesystem
-	places  []place
 	pending *pending
 	max     int                          // directories
 	full    int                          // the number of directories at which some are forgotten
@@ -63,19 +62,13 @@ type lead struct {
 	next    map[string]*lead
 }
 
-// newTree returns a tree with the places of the plan.
-func newTree(p *plan, pend *pending, maxDirs int) (*tree, error) {
-	t := &tree{
-		nodes: map[fanotify.Handle]*node{}, systems: map[fanotify.FSID]*filesystem{}, places: p.places, pending: pend,
+// newTree returns an empty tree, in which places are planted.
+func newTree(pend *pending, maxDirs int) *tree {
+	return &tree{
+		nodes: map[fanotify.Handle]*node{}, systems: map[fanotify.FSID]*filesystem{}, pending: pend,
 		max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{},
 		gone: map[fanotify.Handle]struct{}{}, gen: 2, round: 1, // the zero of nodes is before
 	}
-	for _, at := range t.places {
-		if err := t.plant(at); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
 }
 
 // makeRoom forgets directories when there are too many: all that can be asked for again when they are met. What stays
@@ -105,7 +98,7 @@ func (t *tree) makeRoom() {
 
 // rebuild asks for every watched directory again, because changes of the tree were lost. The kernel has one overflow in
 // its queue at most: when it is read, more may be missing behind it. So nothing is sure before the queue was empty.
-func (t *tree) rebuild() {
+func (t *tree) rebuild(places []place) {
 	t.lossy = true
 	t.last = nil
 	lost := t.nodes
@@ -125,7 +118,7 @@ func (t *tree) rebuild() {
 			n.root, n.leads = old.root, old.leads
 		}
 	}
-	for _, at := range t.places {
+	for _, at := range places {
 		_ = t.plant(at) // one that can't be reached now is found when it is met
 	}
 	t.gen++

@@ -113,20 +113,13 @@ func prepare(config Config) (*Watcher, *reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := newPlan(config.Roots)
-	if err == nil {
-		err = p.mark(group, config.Events|needed)
-	}
 	w := &Watcher{group: group, queue: newQueue(config.MaxQueued)}
-	var r *reader
-	if err == nil {
-		w.coverage = p.coverage
-		r, err = newReader(config, group, p, w.queue, &w.counts)
-	}
+	r, err := newReader(config, group, w.queue, &w.counts)
 	if err != nil {
 		group.Close()
 		return nil, nil, err
 	}
+	w.coverage = r.plan.coverage
 	return w, r, nil
 }
 
