@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,40 +13,58 @@ import (
 	"fanlight/fanotify"
 )
 
-// filesystem is a watched filesystem, as the kernel is asked through it.
+// filesystem is a watched filesystem, as the kernel is asked through its mounts.
 type filesystem struct {
-	id    fanotify.FSID
+	id     fanotify.FSID // in events
+	mounts []*mount
+	whole  bool // everything on it is watched
+}
+
+// mount is a mount of a filesystem. It may show only a part of it, such as a subvolume.
+type mount struct {
 	point string
+	id    fanotify.FSID // of what is mounted there, which for a subvolume is not that of events
 	// fd is a descriptor of the mount, -1 most of the time: it is open only while events are handled, because it would
 	// keep the filesystem from being unmounted.
-	fd    int
-	whole bool // everything on it is watched
+	fd int
+}
+
+// addMount notes a mount of the filesystem.
+func (fs *filesystem) addMount(point string) error {
+	if slices.ContainsFunc(fs.mounts, func(m *mount) bool { return m.point == point }) {
+		return nil
+	}
+	id, err := idOf(point)
+	fs.mounts = append(fs.mounts, &mount{point, id, -1})
+	return err
 }
 
 // open makes sure that fd is open.
-func (fs *filesystem) open() error {
-	if fs.fd >= 0 {
+func (m *mount) open() error {
+	if m.fd >= 0 {
 		return nil
 	}
-	fd, err := unix.Open(fs.point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(m.point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	// Something else may be mounted there by now, where the handles would mean something else.
-	if h, err := fanotify.HandleAt(fd, ""); err != nil || h.FSID() != fs.id {
+	if h, err := fanotify.HandleAt(fd, ""); err != nil || h.FSID() != m.id {
 		unix.Close(fd)
 		return errUnknownFilesystem
 	}
-	fs.fd = fd
+	m.fd = fd
 	return nil
 }
 
 // closeMounts closes the descriptors of the mounts.
 func (t *tree) closeMounts() {
 	for _, fs := range t.systems {
-		if fs.fd >= 0 {
-			unix.Close(fs.fd)
-			fs.fd = -1
+		for _, m := range fs.mounts {
+			if m.fd >= 0 {
+				unix.Close(m.fd)
+				m.fd = -1
+			}
 		}
 	}
 }
@@ -189,16 +208,28 @@ func (t *tree) askAgain(h fanotify.Handle, n *node) bool {
 // maxDepth bounds the way up, which renames could make longer and longer while it is walked.
 const maxDepth = 1 << 14
 
-// ask asks the kernel where a directory is now: the steps up to one that is in the tree.
-func (t *tree) ask(h fanotify.Handle) ([]step, error) {
+// ask asks the kernel where a directory is now: the steps up to one that is in the tree. Each mount may show another
+// part of the filesystem.
+func (t *tree) ask(h fanotify.Handle) (steps []step, err error) {
 	fs := t.systems[h.FSID()]
 	if fs == nil {
 		return nil, errUnknownFilesystem
 	}
-	if err := fs.open(); err != nil {
+	for _, m := range fs.mounts {
+		steps, err = t.askAt(m, h)
+		if err == nil && t.nodes[steps[len(steps)-1].handle] != nil || errors.Is(err, unix.ESTALE) {
+			break
+		}
+	}
+	return steps, err
+}
+
+// askAt is ask through one mount.
+func (t *tree) askAt(m *mount, h fanotify.Handle) ([]step, error) {
+	if err := m.open(); err != nil {
 		return nil, err
 	}
-	fd, err := h.Open(fs.fd, unix.O_PATH|unix.O_DIRECTORY)
+	fd, err := h.Open(m.fd, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +247,7 @@ func (t *tree) ask(h fanotify.Handle) ([]step, error) {
 		if err != nil {
 			return nil, err
 		}
-		parent, err := handleOf(up, fs.id)
+		parent, err := handleOf(up, h.FSID())
 		if err == nil && parent == h {
 			unix.Close(up)
 			return append(steps, step{handle: h}), nil

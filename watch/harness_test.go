@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,20 @@ import (
 )
 
 func TestMain(m *testing.M) { fstest.Main(m) }
+
+// eachMarked runs test on each kind of filesystem that gets a filesystem mark.
+func eachMarked(t *testing.T, test func(t *testing.T, dir string)) {
+	t.Helper()
+	eachOf(t, append(slices.Clone(fstest.Kinds), fstest.Subvolume), test)
+}
+
+// eachOf runs test once on a filesystem of each kind, in subtests.
+func eachOf(t *testing.T, kinds []string, test func(t *testing.T, dir string)) {
+	t.Helper()
+	for _, kind := range kinds {
+		t.Run(kind, func(t *testing.T) { test(t, fstest.New(t, kind)) })
+	}
+}
 
 // everything is all that a filesystem mark reports.
 const everything = Changes | fanotify.Open | fanotify.Access | fanotify.CloseNowrite | fanotify.OpenExec |

@@ -14,7 +14,6 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
-	"fanlight/internal/fstest"
 )
 
 var (
@@ -29,7 +28,7 @@ func TestModel(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	fstest.Each(t, func(t *testing.T, dir string) {
+	eachMarked(t, func(t *testing.T, dir string) {
 		for i, maxDirs := range []int{0, 3, 20} {
 			t.Run(fmt.Sprintf("%d directories", maxDirs), func(t *testing.T) {
 				seed := seed + uint64(i)
@@ -71,7 +70,7 @@ func TestModelLive(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	fstest.Each(t, func(t *testing.T, dir string) {
+	eachMarked(t, func(t *testing.T, dir string) {
 		for i, maxDirs := range []int{0, 3} {
 			t.Logf("again, as far as that goes, with -run '^TestModelLive$' -args -model.seed=%d", seed)
 			at := ground(t, dir, fmt.Sprint(i))

@@ -33,6 +33,17 @@ type place struct {
 	isDir bool
 	mount mounts.Mount
 	asked string // the root as it was asked for; empty when it was found
+
+	id fanotify.FSID // of the filesystem in events, once it is marked
+}
+
+// handleAt returns the handle of a path on the place's mount as events tell it.
+func (p place) handleAt(path string) (fanotify.Handle, error) {
+	h, err := fanotify.HandleAt(unix.AT_FDCWD, path)
+	if err != nil {
+		return "", rootError(path, err)
+	}
+	return fanotify.NewHandle(p.id, h.Type(), h.Bytes()), nil
 }
 
 // newPlan watches everything under the roots. Places that refuse are left out, with the reason in the coverage; one
@@ -59,7 +70,7 @@ func newPlan(roots []string, group *fanotify.Group, mask fanotify.Mask, t *tree)
 
 // take begins to watch a place: it marks its filesystem and puts it into the tree. The coverage says whether it could.
 func (p *plan) take(at place) error {
-	err := p.mark(at)
+	err := p.mark(&at)
 	if err == nil {
 		if err = p.tree.plant(at); err != nil {
 			p.unmark(at)
@@ -78,32 +89,46 @@ func (p *plan) take(at place) error {
 
 // mark marks the filesystem of a place. To mark it again changes nothing; but one that is marked may have parts that
 // refuse, the subvolumes of btrfs.
-func (p *plan) mark(at place) error {
+func (p *plan) mark(at *place) error {
 	if !at.isDir && at.path == at.mount.Point {
 		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
 	}
-	if err := p.group.Mark(fanotify.TargetFilesystem, at.path, p.mask, 0); err != nil {
+	err := p.group.Mark(fanotify.TargetFilesystem, at.path, p.mask, 0)
+	if errors.Is(err, unix.EXDEV) && at.mount.FSType == "btrfs" {
+		at.id, err = p.markTop(*at, err)
+	} else if err == nil {
+		at.id, err = idOf(at.path)
+	}
+	if err != nil {
 		return err
 	}
-	handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.path)
-	if err != nil {
-		p.unmark(at)
-		return rootError(at.path, err)
-	}
 	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.
-	if twin, met := p.ids[handle.FSID()]; met && twin.mount.Device != at.mount.Device {
-		p.unmark(at)
+	if twin, met := p.ids[at.id]; met && twin.mount.Device != at.mount.Device {
+		p.unmark(*at)
 		return fmt.Errorf("watch %s: it has the same filesystem id as %s: watch them apart, or give one a new UUID",
 			at.path, twin.path)
 	}
-	p.ids[handle.FSID()] = at
+	p.ids[at.id] = *at
 	return nil
+}
+
+// idOf returns the id that statfs(2) tells of the filesystem that path is on.
+func idOf(path string) (fanotify.FSID, error) {
+	h, err := fanotify.HandleAt(unix.AT_FDCWD, path)
+	if err != nil {
+		return fanotify.FSID{}, rootError(path, err)
+	}
+	return h.FSID(), nil
 }
 
 // unmark ends the mark of a place's filesystem, unless another place needs it.
 func (p *plan) unmark(at place) {
-	if !slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
-		_ = p.group.Unmark(fanotify.TargetFilesystem, at.path, p.mask, 0)
+	if slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
+		return
+	}
+	err := p.group.Unmark(fanotify.TargetFilesystem, at.path, p.mask, 0)
+	if errors.Is(err, unix.EXDEV) {
+		p.unmarkTop(at)
 	}
 }
 

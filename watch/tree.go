@@ -130,12 +130,15 @@ func (t *tree) plant(at place) error {
 	if err != nil {
 		return rootError(at.path, err)
 	}
-	handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.mount.Point)
+	handle, err := at.handleAt(at.mount.Point)
 	if err != nil {
-		return rootError(at.mount.Point, err)
+		return err
 	}
-	if t.systems[handle.FSID()] == nil {
-		t.systems[handle.FSID()] = &filesystem{id: handle.FSID(), point: at.mount.Point, fd: -1}
+	if t.systems[at.id] == nil {
+		t.systems[at.id] = &filesystem{id: at.id}
+	}
+	if err := t.systems[at.id].addMount(at.mount.Point); err != nil {
+		return err
 	}
 	n := t.nodes[handle]
 	if n == nil {
@@ -144,7 +147,7 @@ func (t *tree) plant(at place) error {
 	}
 	if below == "." {
 		n.root = true
-		t.systems[handle.FSID()].whole = at.mount.Root == "/"
+		t.systems[at.id].whole = at.mount.Root == "/"
 		return nil
 	}
 	names := strings.Split(below, "/")
@@ -155,10 +158,10 @@ func (t *tree) plant(at place) error {
 	path := at.mount.Point
 	for _, name := range names {
 		path = filepath.Join(path, name)
-		if handle, err = fanotify.HandleAt(unix.AT_FDCWD, path); errors.Is(err, unix.ENOENT) {
+		if handle, err = at.handleAt(path); errors.Is(err, unix.ENOENT) {
 			return nil // removed since; it is watched again when it is made again
 		} else if err != nil {
-			return rootError(path, err)
+			return err
 		}
 		n = t.add(handle, n, name, event.PathExact)
 	}

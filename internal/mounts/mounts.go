@@ -17,6 +17,7 @@ type Mount struct {
 	Root   string // the directory of the filesystem that is mounted
 	Point  string // where it is mounted
 	FSType string // such as "ext4" or "fuse.sshfs"
+	Source string // what is mounted, such as "/dev/sda1", as whoever mounted it wrote it
 }
 
 // Device is a device number as mountinfo shows it.
@@ -30,7 +31,7 @@ func List() ([]Mount, error) {
 	}
 	mounts := make([]Mount, len(infos))
 	for i, info := range infos {
-		mounts[i] = Mount{info.ID, Device{info.Major, info.Minor}, info.Root, info.Mountpoint, info.FSType}
+		mounts[i] = Mount{info.ID, Device{info.Major, info.Minor}, info.Root, info.Mountpoint, info.FSType, info.Source}
 	}
 	return mounts, nil
 }
