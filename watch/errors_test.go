@@ -33,8 +33,8 @@ func TestRefusals(t *testing.T) {
 		errno unix.Errno
 		word  string
 	}{
-		fstest.Overlay:   {unix.EOPNOTSUPP, "overlay"},
-		fstest.FUSE:      {unix.ENODEV, "fuse"},
+		fstest.Overlay: {unix.EOPNOTSUPP, "overlay"},
+		fstest.FUSE:    {unix.ENODEV, "fuse"},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			dir := fstest.New(t, kind)
