@@ -17,7 +17,8 @@ import (
 type filesystem struct {
 	id     fanotify.FSID // in events
 	mounts []*mount
-	whole  bool // everything on it is watched
+	whole  bool    // everything on it is watched
+	inodes *inodes // directory by directory; nil when it has one mark
 }
 
 // mount is a mount of a filesystem. It may show only a part of it, such as a subvolume.
@@ -80,7 +81,7 @@ func (t *tree) resolve(h fanotify.HandleBytes) *node {
 			return nil
 		}
 	}
-	if n.parent == nil && n.point == "" && n.arrivals != t.arrivals {
+	if n.parent == nil && n.point == "" && n.arrivals != t.arrivals && !n.marked {
 		t.meetAgain(fanotify.Handle(h), n)
 	}
 	t.last, t.lastHandle = n, append(t.lastHandle[:0], h...)
@@ -89,6 +90,9 @@ func (t *tree) resolve(h fanotify.HandleBytes) *node {
 
 // meet finds out where a directory is that is not in the tree.
 func (t *tree) meet(h fanotify.Handle) *node {
+	if t.inodesOf(fanotify.HandleBytes(h)) != nil {
+		return nil // those that are watched are known
+	}
 	t.pending.index()
 	n, found := t.fromPending(h)
 	if _, gone := t.gone[h]; gone || found {
@@ -192,6 +196,9 @@ func (t *tree) addSteps(steps []step, state event.PathState) *node {
 
 // askAgain corrects the place of a directory that was in doubt. It reports whether there is nothing more to ask.
 func (t *tree) askAgain(h fanotify.Handle, n *node) bool {
+	if t.inodesOf(fanotify.HandleBytes(h)) != nil {
+		return t.verify(h, n)
+	}
 	steps, err := t.ask(h)
 	switch {
 	case !t.pending.drain(), t.pending.gap:

@@ -94,19 +94,19 @@ func TestWaiting(t *testing.T) {
 	w := late(t, dir, Config{Roots: []string{dir}})
 	expect := func(want uint64) {
 		t.Helper()
-		if n := w.held.waiting(); n != want {
+		if n := w.main.waiting(); n != want {
 			t.Errorf("%d events are waiting, there are %d", n, want)
 		}
 	}
 	expect(0)
 	makeMany(t, dir, 0, 5000)
 	expect(5000)
-	_, err := w.held.pending.read() // a part of them
+	_, err := w.main.pending.read() // a part of them
 	must(t, err)
 	expect(5000)
 	makeMany(t, dir, 5000, 5010)
 	expect(5010)
-	must(t, w.held.handleAll())
+	must(t, w.main.handleAll())
 	expect(5010 - w.Stats().Read)
 	w.step()
 	expect(0)

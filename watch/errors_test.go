@@ -28,36 +28,6 @@ func refused(t *testing.T, config Config) error {
 	return err
 }
 
-func TestRefusals(t *testing.T) {
-	for kind, want := range map[string]struct {
-		errno unix.Errno
-		word  string
-	}{
-		fstest.Overlay: {unix.EOPNOTSUPP, "overlay"},
-		fstest.FUSE:    {unix.ENODEV, "fuse"},
-	} {
-		t.Run(kind, func(t *testing.T) {
-			dir := fstest.New(t, kind)
-			err := refused(t, Config{Roots: []string{dir}})
-			if !errors.Is(err, want.errno) || !strings.Contains(err.Error(), dir) ||
-				!strings.Contains(strings.ToLower(err.Error()), want.word) {
-				t.Errorf("%v; want %v, the place and %q", err, want.errno, want.word)
-			}
-			// Below a root it is left out, and Coverage says so.
-			above := fstest.New(t, fstest.Tmpfs)
-			below := ground(t, above, "below")
-			fstest.Bind(t, dir, below)
-			w := late(t, above, Config{Roots: []string{above}})
-			in(t, above, "touch below/f\ntouch g")
-			w.expect("close_write|create g")
-			c := w.Coverage()
-			if len(c) != 2 || c[0].Err != nil || c[0].Root != above || !errors.Is(c[1].Err, want.errno) || c[1].MountPoint != below {
-				t.Errorf("%+v", c)
-			}
-		})
-	}
-}
-
 func TestNoSuchRoot(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	for _, root := range []string{dir + "/absent", dir + "/absent/", ""} {
@@ -74,12 +44,11 @@ func TestNoSuchRoot(t *testing.T) {
 	}
 }
 
-func TestUnprivileged(t *testing.T) {
-	fstest.Unprivileged(t, func(t *testing.T) string { return fstest.New(t, fstest.Tmpfs) }, func(t *testing.T, dir string) {
-		for _, roots := range [][]string{{dir}, nil} {
-			if err := refused(t, Config{Roots: roots}); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_SYS_ADMIN") {
-				t.Error(err)
-			}
+// Without privilege the whole machine can't be watched.
+func TestWholeMachineUnprivileged(t *testing.T) {
+	fstest.Unprivileged(t, nil, func(t *testing.T, _ string) {
+		if err := refused(t, Config{}); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_SYS_ADMIN") {
+			t.Error(err)
 		}
 	})
 }
@@ -104,24 +73,25 @@ func TestWholeMachineTellsOfSingleFiles(t *testing.T) {
 	t.Error("the filesystem of the file is left out in silence")
 }
 
-// Without a root every filesystem is watched, and what refuses is no error.
+// Without a root every filesystem is watched, in its form.
 func TestWholeMachine(t *testing.T) {
 	one, two, overlay := fstest.New(t, fstest.Ext4), fstest.New(t, fstest.Tmpfs), fstest.New(t, fstest.Overlay)
 	w := live(t, one, Config{})
 	points := map[string]error{}
+	forms := map[string]Form{}
 	for _, c := range w.Coverage() {
-		points[c.MountPoint] = c.Err
+		points[c.MountPoint], forms[c.MountPoint] = c.Err, c.Form
 		if c.FSType == "proc" || c.FSType == "sysfs" {
 			t.Errorf("%+v", c)
 		}
 	}
-	for _, dir := range []string{one, two} {
+	for _, dir := range []string{one, two, overlay} {
 		if err, ok := points[dir]; err != nil || !ok {
 			t.Errorf("%s: %v", dir, err)
 		}
 	}
-	if !errors.Is(points[overlay], unix.EOPNOTSUPP) {
-		t.Errorf("%s: %v", overlay, points[overlay])
+	if forms[one] != FormFilesystem || forms[overlay] != FormInodes {
+		t.Errorf("%q", forms)
 	}
 	in(t, one, "mkdirs a/b")
 	in(t, two, "mkdir end")

@@ -42,7 +42,7 @@ type watching struct {
 	*Watcher
 	t    *testing.T
 	base string
-	held *reader // until it is started
+	held []*reader // until they are started
 }
 
 // late starts a watch, of this process's events too, that reads nothing before it is stopped: meanwhile the kernel
@@ -50,9 +50,9 @@ type watching struct {
 func late(t *testing.T, base string, config Config) *watching {
 	t.Helper()
 	config.OwnEvents = true
-	watcher, r, err := prepare(config)
+	watcher, err := prepare(config)
 	must(t, err)
-	w := &watching{watcher, t, base, r}
+	w := &watching{watcher, t, base, watcher.readers}
 	w.closeAtEnd()
 	return w
 }
@@ -86,7 +86,7 @@ func (w *watching) closeAtEnd() {
 // release starts the reader of a late watch.
 func (w *watching) release() {
 	if w.held != nil {
-		w.start(w.held)
+		w.start()
 		w.held = nil
 	}
 }
@@ -100,14 +100,16 @@ func (w *watching) step() []event.Event {
 // stepWith is step with something that happens after each read, before what was read is handled.
 func (w *watching) stepWith(meanwhile func()) []event.Event {
 	w.t.Helper()
-	for {
-		n, err := w.held.pending.read()
-		must(w.t, err)
-		if n == 0 && len(w.held.pending.batches) == 0 {
-			break
+	for _, r := range w.held {
+		for {
+			n, err := r.pending.read()
+			must(w.t, err)
+			if n == 0 && len(r.pending.batches) == 0 {
+				break
+			}
+			meanwhile()
+			must(w.t, r.handleAll())
 		}
-		meanwhile()
-		must(w.t, w.held.handleAll())
 	}
 	var events []event.Event
 	for {
@@ -181,6 +183,9 @@ func tellOne(base string, e event.Event) string {
 		return "overflow " + relative(base, e.Scope)
 	}
 	text := e.Mask.String() + " " + relative(base, e.Path)
+	if e.Found {
+		text = "found " + text
+	}
 	if e.Mask.Has(fanotify.Rename) {
 		text += " -> " + relative(base, e.NewPath)
 	}

@@ -122,7 +122,7 @@ func TestLossBehindAnOverflow(t *testing.T) {
 	w := late(t, dir, Config{Roots: []string{dir + "/r"}, LimitedQueue: true})
 	in(t, dir, "touch r/d/e/0")
 	makeMany(t, dir+"/r/many", 1, limit+10)
-	n, err := w.held.pending.read() // so that there is room again
+	n, err := w.main.pending.read() // so that there is room again
 	must(t, err)
 	if n == 0 {
 		t.Fatal("nothing was queued")
@@ -130,7 +130,7 @@ func TestLossBehindAnOverflow(t *testing.T) {
 	in(t, dir, "touch r/d/e/1")
 	makeMany(t, dir+"/r/many", limit+10, 2*limit)
 	in(t, dir, "mv r/d r/renamed")
-	must(t, w.held.handleAll())
+	must(t, w.main.handleAll())
 	for _, e := range w.step() {
 		if strings.HasSuffix(e.Path, "/r/d/e/1") || strings.HasSuffix(e.Path, "/r/renamed/e/1") {
 			if e.PathState == event.PathExact {
@@ -151,10 +151,10 @@ func TestContradiction(t *testing.T) {
 	in(t, dir, "touch r/x/p/0\nmv r/x/p r/p")
 	makeMany(t, dir+"/r/many", 1, limit+10)
 	in(t, dir, "mv r/x r/p/x") // lost
-	_, err := w.held.pending.read()
+	_, err := w.main.pending.read()
 	must(t, err)
 	in(t, dir, "mv r/p/x r/y")
-	must(t, w.held.handleAll())
+	must(t, w.main.handleAll())
 	events := append(w.step(), w.step()...)
 	if got := tellOne(dir, events[0]); got != "close_write|create r/x/p/0 (current)" && got != "close_write|create r/p/x/p/0 (current)" &&
 		got != "close_write|create r/y/p/0 (current)" {
@@ -186,12 +186,12 @@ func TestSlowConsumer(t *testing.T) {
 	w := late(t, dir, Config{Roots: []string{dir}, MaxQueued: queued})
 	handle := func() {
 		for {
-			n, err := w.held.pending.read()
+			n, err := w.main.pending.read()
 			must(t, err)
 			if n == 0 {
 				return
 			}
-			must(t, w.held.handleAll())
+			must(t, w.main.handleAll())
 		}
 	}
 	makeMany(t, dir, 0, 50)
@@ -354,9 +354,9 @@ func TestStaleHandleInABatch(t *testing.T) {
 		w := late(t, dir, Config{Roots: []string{dir + "/r"}})
 		in(t, dir, "rmtree r/gone")
 		compare(t, []string{"delete r/gone/f", "delete|ondir r/gone"}, w.tell(w.step()))
-		for h, n := range w.held.tree.nodes {
+		for h, n := range w.main.tree.nodes {
 			if n.name == "gone" {
-				delete(w.held.tree.nodes, h) // as if it were long ago
+				delete(w.main.tree.nodes, h) // as if it were long ago
 			}
 		}
 		in(t, dir, "touch r/stays/1")

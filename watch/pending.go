@@ -21,7 +21,8 @@ type pending struct {
 
 	indexed int // batches, from the first
 	links   map[fanotify.Handle][]link
-	gap     bool // the index ended at an overflow
+	entries map[string]int // names that came into a directory, after its handle; nil where nobody asks
+	gap     bool           // the index ended at an overflow
 	scratch fanotify.Event
 }
 
@@ -89,6 +90,11 @@ func (p *pending) index() {
 				child := fanotify.Handle(e.Object())
 				p.links[child] = append(p.links[child], link{fanotify.Handle(from.Dir), string(from.Name)})
 			}
+			if p.entries != nil {
+				if at, ok := comes(e); ok {
+					p.entries[string(at.Dir)+string(at.Name)]++
+				}
+			}
 		}
 	}
 }
@@ -107,10 +113,34 @@ func leaves(e *fanotify.Event) (fanotify.Entry, bool) {
 	return fanotify.Entry{}, false
 }
 
+// comes returns the place that something has since this event, when it was made there or renamed.
+func comes(e *fanotify.Event) (fanotify.Entry, bool) {
+	switch {
+	case e.Mask.Has(fanotify.Rename):
+		return e.New()
+	case e.Mask.Has(fanotify.Create):
+		return e.Dir()
+	}
+	return fanotify.Entry{}, false
+}
+
+// brings reports whether a pending event, as far as they are indexed, says that a name came into a directory.
+func (p *pending) brings(dir fanotify.Handle, name string) bool {
+	return p.entries[string(dir)+name] > 0
+}
+
 // handle takes the event that is about to be handled out of the index.
 func (p *pending) handle(e *fanotify.Event) {
 	if e.Mask.Has(fanotify.Overflow) {
 		p.indexed, p.gap = 0, false // the links are used up
+	}
+	if len(p.entries) > 0 {
+		if at, ok := comes(e); ok {
+			key := string(at.Dir) + string(at.Name)
+			if p.entries[key]--; p.entries[key] <= 0 {
+				delete(p.entries, key)
+			}
+		}
 	}
 	if len(p.links) == 0 {
 		return
@@ -144,6 +174,7 @@ func (p *pending) discard(backlog int) error {
 		p.handled()
 	}
 	clear(p.links)
+	clear(p.entries)
 	p.indexed, p.gap = 0, false
 	for backlog > 0 {
 		n, err := p.read()

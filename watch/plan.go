@@ -23,8 +23,11 @@ type plan struct {
 	whole bool // the whole machine
 
 	places   []place
-	coverage []Coverage
+	coverage []*Coverage
 	ids      map[fanotify.FSID]place // of the marked filesystems
+
+	budget *budget
+	apart  func(at place, c *Coverage) error // watches the directories of a place in a group of its own
 }
 
 // place is a directory or file on one mount from which on everything is watched.
@@ -34,7 +37,8 @@ type place struct {
 	mount mounts.Mount
 	asked string // the root as it was asked for; empty when it was found
 
-	id fanotify.FSID // of the filesystem in events, once it is marked
+	id     fanotify.FSID // of the filesystem in events, once it is marked
+	inodes *inodes       // directory by directory; nil when the filesystem has one mark
 }
 
 // handleAt returns the handle of a path on the place's mount as events tell it.
@@ -46,55 +50,73 @@ func (p place) handleAt(path string) (fanotify.Handle, error) {
 	return fanotify.NewHandle(p.id, h.Type(), h.Bytes()), nil
 }
 
-// newPlan watches everything under the roots. Places that refuse are left out, with the reason in the coverage; one
-// that was asked for is an error, and so is none left.
-func newPlan(roots []string, group *fanotify.Group, mask fanotify.Mask, t *tree) (*plan, error) {
-	p := &plan{group: group, mask: mask, tree: t, whole: len(roots) == 0, ids: map[fanotify.FSID]place{}}
+// watch watches everything under the roots. Places that refuse are left out, with the reason in the coverage; one that
+// was asked for is an error, and so is none left.
+func (p *plan) watch(roots []string) error {
+	p.whole = len(roots) == 0
 	wanted, err := find(roots)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	var refusal error
+	watched := false
 	for _, at := range wanted {
-		if err := p.take(at); err != nil && (at.asked != "" || errors.Is(err, unix.EPERM) && len(p.places) == 0) {
-			return nil, err
+		err := p.take(at)
+		if err != nil && at.asked != "" {
+			return err
+		}
+		watched = watched || err == nil
+		if refusal == nil {
+			refusal = err
 		}
 	}
 	switch {
-	case len(p.places) > 0:
-		return p, nil
-	case len(p.coverage) > 0:
-		return nil, fmt.Errorf("no filesystem can be watched: %w", p.coverage[0].Err)
+	case watched:
+		return nil
+	case refusal != nil:
+		return fmt.Errorf("no filesystem can be watched: %w", refusal)
 	}
-	return nil, errors.New("no filesystem to watch is mounted")
+	return errors.New("no filesystem to watch is mounted")
 }
 
-// take begins to watch a place: it marks its filesystem and puts it into the tree. The coverage says whether it could.
+// take begins to watch a place in the richest form that its filesystem allows: it marks it and puts it into the tree.
+// The coverage says how, or why it could not.
 func (p *plan) take(at place) error {
-	err := p.mark(&at)
-	if err == nil {
-		if err = p.tree.plant(at); err != nil {
-			p.unmark(at)
-		}
-	}
-	root := at.asked
-	if root == "" {
-		root = at.path
-	}
-	p.coverage = append(p.coverage, Coverage{Root: root, MountPoint: at.mount.Point, FSType: at.mount.FSType, Err: err})
-	if err == nil {
-		p.places = append(p.places, at)
-	}
-	return err
+	c := at.coverage()
+	p.coverage = append(p.coverage, c)
+	c.Err = p.takeAs(at, c)
+	return c.Err
 }
 
-// mark marks the filesystem of a place. To mark it again changes nothing; but one that is marked may have parts that
-// refuse, the subvolumes of btrfs.
-func (p *plan) mark(at *place) error {
+// takeAs is take with the coverage to fill in.
+func (p *plan) takeAs(at place, c *Coverage) error {
 	if !at.isDir && at.path == at.mount.Point {
 		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
 	}
+	err := p.mark(&at, c)
+	switch {
+	case err == nil:
+		if err = p.tree.plant(at); err != nil {
+			p.unmark(at)
+			return err
+		}
+		p.places = append(p.places, at)
+		return nil
+	case !needsInodes(err):
+		return err
+	}
+	c.Form, c.Reason = FormInodes, err
+	c.Unseen = unseenByInodes(at, errors.Is(err, unix.EPERM))
+	return p.markInodes(at, c)
+}
+
+// mark marks the filesystem of a place, whole. To mark it again changes nothing; but one that is marked may have parts that
+// refuse, the subvolumes of btrfs.
+func (p *plan) mark(at *place, c *Coverage) error {
+	c.Form = FormFilesystem
 	err := p.group.Mark(fanotify.TargetFilesystem, at.path, p.mask, 0)
 	if errors.Is(err, unix.EXDEV) && at.mount.FSType == "btrfs" {
+		c.Form, c.Reason = FormSubvolume, err
 		at.id, err = p.markTop(*at, err)
 	} else if err == nil {
 		at.id, err = idOf(at.path)
@@ -254,7 +276,7 @@ func visible(m mounts.Mount) bool {
 
 // scope returns the directory that has all places below it: where events are lost when the queue overflows.
 func (p *plan) scope() string {
-	if p.whole {
+	if p.whole || len(p.places) == 0 {
 		return "/"
 	}
 	common := p.places[0].path

@@ -32,14 +32,13 @@ type reader struct {
 	nmove int
 }
 
-// newReader marks what is to be watched and returns its reader.
-func newReader(config Config, group *fanotify.Group, q *queue, counts *counters) (*reader, error) {
+// newReader returns a reader of a group that watches nothing yet.
+func newReader(config Config, group *fanotify.Group, q *queue, counts *counters) *reader {
 	r := &reader{config: config, group: group, counts: counts, queue: q, self: int32(os.Getpid()), out: q.take()}
 	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
 	r.tree = newTree(&r.pending, config.MaxDirs)
-	var err error
-	r.plan, err = newPlan(config.Roots, group, config.Events|needed, r.tree)
-	return r, err
+	r.plan = &plan{group: group, mask: config.Events | needed, tree: r.tree, ids: map[fanotify.FSID]place{}}
+	return r
 }
 
 // run reads until the group is closed or the context is done, and then what was queued when it was.
@@ -67,10 +66,28 @@ func (r *reader) run(ctx context.Context) error {
 		}
 		// What comes first is read at once, when its process is most likely still there; what follows is gathered.
 		if n == 0 {
-			_ = r.group.Wait(ctx) // an error shows again at the next read
+			r.wait(ctx)
 		} else {
 			r.pause(ctx)
 		}
+	}
+}
+
+// retryAfter is when directories are marked that could not be for want of descriptors or memory.
+const retryAfter = time.Second
+
+// wait waits for events.
+func (r *reader) wait(ctx context.Context) {
+	if len(r.tree.postponed) == 0 {
+		_ = r.group.Wait(ctx) // an error shows again at the next read
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, retryAfter)
+	defer cancel()
+	if errors.Is(r.group.Wait(ctx), context.DeadlineExceeded) {
+		r.now = time.Now()
+		r.followMissing(nil)
+		r.flush()
 	}
 }
 
@@ -138,14 +155,18 @@ func (r *reader) handleAll() error {
 		}
 		r.pending.handled()
 	}
+	if !r.pending.behind && len(r.pending.batches) == 0 {
+		r.followMissing(nil)
+		if r.tree.lossy && r.tree.hasInodes {
+			r.tree.walkAgain(r.plan.places)
+		}
+		r.tree.settle()
+		r.processes.Idle()
+	}
 	if r.missed {
 		r.tellOverflow()
 	}
 	r.missed, r.tree.unasked = false, false
-	if !r.pending.behind && len(r.pending.batches) == 0 {
-		r.tree.settle()
-		r.processes.Idle()
-	}
 	r.tree.closeMounts() // before anybody sees the events, who may want to unmount
 	r.flush()
 	return nil

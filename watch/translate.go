@@ -30,7 +30,7 @@ func (r *reader) handle(e *fanotify.Event) {
 
 // changesTree reports whether an event says that a directory was made, renamed or removed.
 func changesTree(e *fanotify.Event) bool {
-	return e.Mask.Has(fanotify.OnDir) && e.Mask&(fanotify.Create|fanotify.Delete|fanotify.Rename) != 0
+	return e.Mask.Has(fanotify.OnDir) && e.Mask&(fanotify.Create|fanotify.Delete|fanotify.Rename|fanotify.DeleteSelf) != 0
 }
 
 // shown returns what of an event's mask is to be reported, 0 for nothing.
@@ -59,7 +59,11 @@ func (r *reader) entry(e *fanotify.Event, at fanotify.Entry) {
 			}
 			if e.Mask.Has(fanotify.Delete) {
 				r.tree.removed(child, dir, at.Name)
+			} else if e.Mask.Has(fanotify.Create) {
+				defer r.follow(child)
 			}
+		} else if e.Mask.Has(fanotify.DeleteSelf) {
+			r.tree.ended(at.Dir)
 		}
 	}
 	switch {
@@ -89,7 +93,7 @@ func (r *reader) rename(e *fanotify.Event) {
 		to = r.tree.resolve(new.Dir)
 	}
 	state := event.PathExact
-	if from == nil || to == nil {
+	if hasOld && from == nil || hasNew && to == nil {
 		state = event.PathUnknown
 	}
 	p := paths{start: uint32(len(r.out.text))}
@@ -105,7 +109,10 @@ func (r *reader) rename(e *fanotify.Event) {
 	}
 	p.end = uint32(len(r.out.text))
 	if child := e.Object(); child != nil {
-		if e.Mask.Has(fanotify.OnDir) {
+		if e.Mask.Has(fanotify.OnDir) && r.tree.inodesOf(child) != nil {
+			defer r.followMoved(child, r.tree.isInside(r.tree.nodes[fanotify.Handle(child)]))
+			r.tree.movedMarked(child, from, old.Name, to, new.Name)
+		} else if e.Mask.Has(fanotify.OnDir) {
 			r.tree.moved(child, to, new.Name)
 		} else if r.config.Events.Has(fanotify.MoveSelf) && to != nil {
 			r.moves[r.nmove%len(r.moves)] = move{fanotify.Handle(child), fanotify.Handle(new.Dir), string(new.Name)}

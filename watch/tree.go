@@ -37,6 +37,12 @@ type tree struct {
 	round uint32
 	doubt []fanotify.Handle // directories to ask for again when this backlog is handled
 	lossy bool              // records of this backlog are missing: nothing in it is exact
+
+	// Of directories that have marks of their own (inodes.go):
+	hasInodes bool                      // there are such
+	wanted    map[fanotify.Handle]int   // those that were not where they should be, and how often
+	postponed map[fanotify.Handle]bool  // those that can't be marked for the moment, and whether they were listed
+	sighted   map[fanotify.Handle]sight // where else one was seen
 }
 
 // node is a directory.
@@ -47,6 +53,8 @@ type node struct {
 	leads  map[string]*lead // names in it that are watched, or lead to what is, although it is not
 	root   bool             // it is watched, and all below it
 	state  event.PathState  // of its own link to the parent
+	marked bool             // it has a mark of its own
+	missed bool             // it should have one, or one of its directories
 
 	gen    uint32 // of the two below, 0 before the node has a place
 	inside bool   // it or an ancestor is watched
@@ -68,6 +76,7 @@ func newTree(pend *pending, maxDirs int) *tree {
 		nodes: map[fanotify.Handle]*node{}, systems: map[fanotify.FSID]*filesystem{}, pending: pend,
 		max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{},
 		gone: map[fanotify.Handle]struct{}{}, gen: 2, round: 1, // the zero of nodes is before
+		wanted: map[fanotify.Handle]int{}, postponed: map[fanotify.Handle]bool{}, sighted: map[fanotify.Handle]sight{},
 	}
 }
 
@@ -84,7 +93,7 @@ func (t *tree) makeRoom() {
 		}
 	}
 	for _, n := range t.nodes {
-		if n.root || n.leads != nil || n.point != "" || n.renamed == t.round {
+		if n.root || n.leads != nil || n.point != "" || n.renamed == t.round || n.marked {
 			keepWay(n)
 		}
 	}
@@ -106,12 +115,15 @@ func (t *tree) rebuild(places []place) {
 	t.dead, t.doubt = nil, nil
 	t.gen++
 	for h, n := range lost {
-		if n.point != "" {
-			t.nodes[h] = n
+		if n.point != "" || n.marked {
+			t.nodes[h] = n // one with a mark can't be asked for: everything is walked again
+		}
+		if n.marked && n.point == "" {
+			n.state = event.PathCurrent
 		}
 	}
 	for h, old := range lost {
-		if !old.root && old.leads == nil {
+		if !old.root && old.leads == nil || old.marked {
 			continue
 		}
 		if n := t.resolve(fanotify.HandleBytes(h)); n != nil {
@@ -139,6 +151,9 @@ func (t *tree) plant(at place) error {
 	}
 	if err := t.systems[at.id].addMount(at.mount.Point); err != nil {
 		return err
+	}
+	if at.inodes != nil {
+		t.useInodes(t.systems[at.id], at.inodes)
 	}
 	n := t.nodes[handle]
 	if n == nil {
@@ -239,6 +254,17 @@ func (t *tree) removed(child fanotify.HandleBytes, parent *node, name []byte) {
 	t.made(child, parent, name)
 	if n := t.nodes[fanotify.Handle(child)]; n != nil && n.point == "" {
 		t.dead = append(t.dead, fanotify.Handle(child))
+		if n.marked {
+			t.unmarked(t.inodesOf(child), n)
+		}
+	}
+}
+
+// ended notes that a directory is gone, however that came: one that a rename replaces is in no other record.
+func (t *tree) ended(h fanotify.HandleBytes) {
+	if n := t.nodes[fanotify.Handle(h)]; n != nil && n.marked {
+		t.unmarked(t.inodesOf(h), n)
+		t.dead = append(t.dead, fanotify.Handle(h))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fanlight/event"
 	"fanlight/fanotify"
 )
@@ -56,26 +58,28 @@ type Config struct {
 	// MaxDirs is how many directories are remembered, about; those above that nothing hangs on are asked for again when
 	// they are met. Zero means DefaultMaxDirs.
 	MaxDirs int
+	// MaxMarks is how many directories may have marks of their own, where a filesystem can't be marked as a whole, see
+	// Coverage. Zero means four fifths of what the user may have (fs.fanotify.max_user_marks), so that something is left
+	// for other programs.
+	MaxMarks int
 }
 
 // Watcher watches filesystems. Close releases it.
 type Watcher struct {
-	group    *fanotify.Group
-	coverage []Coverage
-	queue    *queue
-	counts   counters
+	config Config
+	budget budget
+	queue  *queue
+	counts counters
+	main   *reader // whose plan has the coverage
 
-	stop    context.CancelFunc // ends the reader after what is queued
-	running sync.WaitGroup
-	closed  atomic.Bool
-}
+	mu      sync.Mutex
+	readers []*reader // a filesystem with a weak id has a group of its own
+	running context.Context
+	stop    context.CancelFunc // ends the readers after what is queued
+	closed  bool
 
-// Coverage is one filesystem under the roots: how it is watched, or why not.
-type Coverage struct {
-	Root       string // the root that was asked for, or the mount point that was found below one
-	MountPoint string // where the filesystem is mounted
-	FSType     string // such as "ext4"
-	Err        error  // why it is not watched; nil when it is
+	live  atomic.Int32 // readers
+	ended sync.WaitGroup
 }
 
 // Stats counts what happened since New.
@@ -90,44 +94,106 @@ type counters struct {
 	read, overflows atomic.Uint64
 }
 
-// New starts watching: when it returns, every mark is in place, and what happens from then on is delivered. It needs
-// CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH. A root that can't be watched is an error; a filesystem below a root, or any
-// without roots, that can't is left out, and Coverage says why.
+// New starts watching: when it returns, every mark is in place, and what happens from then on is delivered. A root that
+// can't be watched is an error; a filesystem below a root, or any without roots, that can't is left out, and Coverage
+// says why.
+//
+// With CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH most filesystems get one mark. Without CAP_SYS_ADMIN the directories that
+// the user may read are marked one by one (since Linux 5.13), processes are known only if they are this one, and the
+// kernel's queue is limited; the whole machine can't be watched then.
 func New(config Config) (*Watcher, error) {
-	w, r, err := prepare(config)
+	w, err := prepare(config)
 	if err != nil {
 		return nil, err
 	}
-	w.start(r)
+	w.start()
 	return w, nil
 }
 
-// prepare does all but start the reader.
-func prepare(config Config) (*Watcher, *reader, error) {
-	config = config.withDefaults()
+// prepare does all but start the readers.
+func prepare(config Config) (*Watcher, error) {
+	w := &Watcher{config: config.withDefaults(), budget: budget{limit: int64(config.MaxMarks)}}
+	if config.MaxMarks == 0 {
+		w.budget.limit = defaultMaxMarks()
+	}
+	w.queue = newQueue(w.config.MaxQueued)
+	r, err := w.newReader()
+	if err == nil {
+		w.main = r
+		w.readers = []*reader{r}
+		err = r.plan.watch(w.config.Roots)
+	}
+	if err != nil {
+		_ = w.closeGroups()
+		return nil, err
+	}
+	return w, nil
+}
+
+// newReader makes a reader with a group of its own, which watches nothing yet.
+func (w *Watcher) newReader() (*reader, error) {
+	group, err := newGroup(w.config)
+	if err != nil {
+		return nil, err
+	}
+	r := newReader(w.config, group, w.queue, &w.counts)
+	r.plan.budget, r.plan.apart = &w.budget, w.watchApart
+	return r, nil
+}
+
+// newGroup makes a group, without privilege one that can only mark directories: that is not enough for the whole
+// machine.
+func newGroup(config Config) (*fanotify.Group, error) {
 	group, err := fanotify.NewGroup(fanotify.Config{
 		Report:         fanotify.ReportDFIDNameTarget,
 		UnlimitedQueue: !config.LimitedQueue,
 		UnlimitedMarks: true,
 	})
-	if err != nil {
-		return nil, nil, err
+	if !errors.Is(err, unix.EPERM) || len(config.Roots) == 0 {
+		return group, err
 	}
-	w := &Watcher{group: group, queue: newQueue(config.MaxQueued)}
-	r, err := newReader(config, group, w.queue, &w.counts)
-	if err != nil {
-		group.Close()
-		return nil, nil, err
-	}
-	w.coverage = r.plan.coverage
-	return w, r, nil
+	return fanotify.NewGroup(fanotify.Config{Report: fanotify.ReportDFIDNameTarget})
 }
 
-// start starts the reader.
-func (w *Watcher) start(r *reader) {
-	ctx, stop := context.WithCancel(context.Background())
-	w.stop = stop
-	w.running.Go(func() { w.queue.end(r.run(ctx)) })
+// watchApart watches the directories of a place with a reader of their own.
+func (w *Watcher) watchApart(at place, c *Coverage) error {
+	r, err := w.newReader()
+	if err != nil {
+		return err
+	}
+	if err := r.plan.takeInodes(at, c); err != nil {
+		_ = r.group.Close()
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.readers = append(w.readers, r)
+	if w.running != nil {
+		w.run(r)
+	}
+	return nil
+}
+
+// start starts the readers.
+func (w *Watcher) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running, w.stop = context.WithCancel(context.Background())
+	for _, r := range w.readers {
+		w.run(r)
+	}
+}
+
+// run starts a reader. The stream ends when the last one does, or one fails.
+func (w *Watcher) run(r *reader) {
+	ctx := w.running
+	w.live.Add(1)
+	w.ended.Go(func() {
+		err := r.run(ctx)
+		if w.live.Add(-1) == 0 || err != nil {
+			w.queue.end(err)
+		}
+	})
 }
 
 // needed is what the tree of directories is kept from.
@@ -140,6 +206,15 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxQueued, DefaultMaxQueued)
 	setDefault(&c.MaxDirs, DefaultMaxDirs)
 	return c
+}
+
+// defaultMaxMarks is four fifths of how many marks the user may have.
+func defaultMaxMarks() int64 {
+	limits, err := fanotify.ReadLimits()
+	if err != nil {
+		limits.MaxUserMarks, limits.NamespaceMarks = 8192, 8192 // before Linux 5.13
+	}
+	return int64(min(limits.MaxUserMarks, limits.NamespaceMarks)) / 5 * 4
 }
 
 func setDefault[T comparable](value *T, def T) {
@@ -177,18 +252,39 @@ func (w *Watcher) Stop() { w.stop() }
 // Close ends the watch at once: marks are removed, Events returns. It waits for the reader and may be called at any
 // time from any goroutine; further calls do nothing.
 func (w *Watcher) Close() error {
-	if w.closed.Swap(true) {
+	w.mu.Lock()
+	closed := w.closed
+	w.closed = true
+	w.mu.Unlock()
+	if closed {
 		return nil
 	}
-	err := w.group.Close()
-	w.stop()
+	err := w.closeGroups()
+	if w.stop != nil {
+		w.stop()
+	}
 	w.queue.close()
-	w.running.Wait()
+	w.ended.Wait()
+	return err
+}
+
+func (w *Watcher) closeGroups() (err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.readers {
+		err = errors.Join(err, r.group.Close())
+	}
 	return err
 }
 
 // Coverage says what is watched and what is not, in the order of the roots and then of mounting.
-func (w *Watcher) Coverage() []Coverage { return w.coverage }
+func (w *Watcher) Coverage() []Coverage {
+	all := make([]Coverage, len(w.main.plan.coverage))
+	for i, c := range w.main.plan.coverage {
+		all[i] = c.now()
+	}
+	return all
+}
 
 // Stats returns counters since New.
 func (w *Watcher) Stats() Stats {

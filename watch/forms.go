@@ -1,0 +1,149 @@
+package watch
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"fanlight/fanotify"
+)
+
+// Form is how a filesystem is watched.
+type Form string
+
+// The forms, the richest first.
+const (
+	// FormFilesystem is one mark on the filesystem, whatever its size.
+	FormFilesystem Form = "filesystem"
+	// FormSubvolume is the same on a btrfs of which a subvolume is to be watched, through its top level.
+	FormSubvolume Form = "subvolume"
+	// FormInodes is a mark on each directory, which are followed as they are made, moved and removed. Every directory
+	// is in memory, about 200 bytes here and 1 KiB in the kernel, and is walked at the start.
+	FormInodes Form = "inodes"
+)
+
+// Unseen is something that a form of watching can't see.
+type Unseen string
+
+// What can't be seen.
+const (
+	// UnseenNew is what came and went in a new directory before it had its mark, and who made what was found in it:
+	// that comes as create with Found, and without a process.
+	UnseenNew Unseen = "new_directories"
+	// UnseenBorder is the other side of a rename into or out of what is watched.
+	UnseenBorder Unseen = "other_side"
+	// UnseenSelf are delete_self and move_self of files; those of directories are seen.
+	UnseenSelf Unseen = "self_events"
+	// UnseenProcesses are the processes of events, other than this one's own.
+	UnseenProcesses Unseen = "processes"
+	// UnseenBehind is what changes a filesystem without this kernel's files: the server of a network filesystem or of
+	// FUSE, and for overlayfs who writes to its layers.
+	UnseenBehind Unseen = "behind"
+)
+
+// unseenByInodes returns what can't be seen of a place whose directories are marked.
+func unseenByInodes(at place, unprivileged bool) []Unseen {
+	unseen := []Unseen{UnseenNew, UnseenBorder, UnseenSelf}
+	if unprivileged {
+		unseen = append(unseen, UnseenProcesses)
+	}
+	return append(unseen, unseenBehind(at.mount.FSType)...)
+}
+
+func unseenBehind(fsType string) []Unseen {
+	kind, _, _ := strings.Cut(fsType, ".")
+	if slices.Contains([]string{"fuse", "fuseblk", "overlay", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "virtiofs"}, kind) {
+		return []Unseen{UnseenBehind}
+	}
+	return nil
+}
+
+// Coverage is one filesystem under the roots: how it is watched, or why not.
+type Coverage struct {
+	Root       string // the root that was asked for, or the mount point that was found below one
+	MountPoint string // where the filesystem is mounted
+	FSType     string // such as "ext4"
+	Err        error  // why it is not watched; nil when it is
+
+	Form   Form     // how it is watched
+	Reason error    // why not in a richer form; nil for the richest
+	Unseen []Unseen // what this form can't see; shared, not to be changed
+
+	// With FormInodes: how many directories have marks, and how many should have one and could not be marked, so that
+	// what happens in them, or below them, isn't seen; and for what reason the first of those.
+	Marked, Missed int
+	MissedReason   error
+
+	inodes *inodes
+}
+
+// coverage returns what is known of a place before it is watched.
+func (p place) coverage() *Coverage {
+	root := p.asked
+	if root == "" {
+		root = p.path
+	}
+	return &Coverage{
+		Root: root, MountPoint: p.mount.Point, FSType: p.mount.FSType, Unseen: unseenBehind(p.mount.FSType),
+	}
+}
+
+// now returns the coverage with the counts as they are.
+func (c *Coverage) now() Coverage {
+	copied := *c
+	if c.Err != nil {
+		copied.Form, copied.Reason, copied.Unseen = "", nil, nil
+	} else if in := c.inodes; in != nil {
+		copied.Marked, copied.Missed = int(in.marked.Load()), int(in.missed.Load())
+		if reason := in.reason.Load(); copied.Missed > 0 && reason != nil {
+			copied.MissedReason = *reason
+		}
+	}
+	copied.inodes = nil
+	return copied
+}
+
+// needsInodes reports whether a filesystem that refuses a mark of its own for this error may have marks on its
+// directories: because its handles can't be opened (EOPNOTSUPP), because it has no id (ENODEV), because it is a part
+// that has an id of its own (EXDEV), or for want of privilege.
+func needsInodes(err error) bool {
+	return slices.ContainsFunc([]unix.Errno{unix.EOPNOTSUPP, unix.ENODEV, unix.EXDEV, unix.EPERM}, func(errno unix.Errno) bool {
+		return errors.Is(err, errno)
+	})
+}
+
+// weak reports whether the kernel takes the id of a place's filesystem for weak. Marks on such a one go with no others
+// in a group (EXDEV in fanotify_mark(2)): the id is zero, or perhaps a btrfs subvolume's.
+func (p place) weak() bool { return p.id == fanotify.FSID{} || p.mount.FSType == "btrfs" }
+
+// markInodes marks the directories of a place, in a group of its own where that must be.
+func (p *plan) markInodes(at place, c *Coverage) (err error) {
+	if at.id, err = idOf(at.path); err != nil {
+		return err
+	}
+	if twin, met := p.ids[at.id]; at.weak() || met && twin.mount.Device != at.mount.Device {
+		return p.apart(at, c)
+	}
+	p.ids[at.id] = at
+	return p.takeInodes(at, c)
+}
+
+// takeInodes marks the directories of a place in this group.
+func (p *plan) takeInodes(at place, c *Coverage) error {
+	if fs := p.tree.systems[at.id]; fs != nil && fs.inodes != nil {
+		at.inodes = fs.inodes // of another place on it
+	} else {
+		at.inodes = &inodes{group: p.group, mask: p.mask | fanotify.DeleteSelf | fanotify.EventOnChild, budget: p.budget}
+	}
+	c.inodes = at.inodes
+	err := p.tree.plant(at)
+	if err == nil {
+		err = p.tree.prime(at)
+	}
+	if err == nil {
+		p.places = append(p.places, at)
+	}
+	return err
+}
