@@ -14,8 +14,8 @@ import (
 
 // filesystem is a watched filesystem, as the kernel is asked through it.
 type filesystem struct {
-	id    fanotify.FSID
-	point string
+	id     fanotify.FSID
+	points []string // where it is mounted: the mounts that show most of it first
 	// fd is a descriptor of the mount, -1 most of the time: it is open only while events are handled, because it would
 	// keep the filesystem from being unmounted.
 	fd    int
@@ -27,26 +27,35 @@ func (fs *filesystem) open() error {
 	if fs.fd >= 0 {
 		return nil
 	}
-	fd, err := unix.Open(fs.point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	// Something else may be mounted there by now, where the handles would mean something else.
-	if h, err := fanotify.HandleAt(fd, ""); err != nil || h.FSID() != fs.id {
+	err := error(errUnknownFilesystem)
+	for _, point := range fs.points {
+		var fd int
+		if fd, err = unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err != nil {
+			continue
+		}
+		// Something else may be mounted there by now, where the handles would mean something else.
+		if h, herr := fanotify.HandleAt(fd, ""); herr == nil && h.FSID() == fs.id {
+			fs.fd = fd
+			return nil
+		}
 		unix.Close(fd)
-		return errUnknownFilesystem
+		err = errUnknownFilesystem
 	}
-	fs.fd = fd
-	return nil
+	return err
+}
+
+// close closes fd.
+func (fs *filesystem) close() {
+	if fs.fd >= 0 {
+		unix.Close(fs.fd)
+		fs.fd = -1
+	}
 }
 
 // closeMounts closes the descriptors of the mounts.
 func (t *tree) closeMounts() {
 	for _, fs := range t.systems {
-		if fs.fd >= 0 {
-			unix.Close(fs.fd)
-			fs.fd = -1
-		}
+		fs.close()
 	}
 }
 

@@ -94,6 +94,8 @@ func (w *watching) stepWith(meanwhile func()) []event.Event {
 		meanwhile()
 		must(w.t, w.held.handleAll())
 	}
+	_, err := w.held.turn() // tells of mounts, too
+	must(w.t, err)
 	var events []event.Event
 	for {
 		b, err := w.queue.tryPop()

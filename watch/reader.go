@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"fanlight/event"
@@ -22,6 +23,8 @@ type reader struct {
 	processes process.Table
 	counts    *counters
 	plan      *plan
+	mounts    *mountWatch
+	coverage  *atomic.Pointer[[]Coverage]
 	missed    bool // events of this round that may be of interest can't be placed
 	self      int32
 
@@ -33,28 +36,39 @@ type reader struct {
 }
 
 // newReader marks what is to be watched and returns its reader.
-func newReader(config Config, group *fanotify.Group, q *queue, counts *counters) (*reader, error) {
-	r := &reader{config: config, group: group, counts: counts, queue: q, self: int32(os.Getpid()), out: q.take()}
-	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
+func newReader(config Config, w *Watcher) (*reader, error) {
+	r := &reader{
+		config: config, group: w.group, counts: &w.counts, queue: w.queue, coverage: &w.coverage,
+		self: int32(os.Getpid()), out: w.queue.take(),
+	}
+	r.pending = pending{group: w.group, max: config.MaxBacklog * readEvent}
 	r.tree = newTree(&r.pending, config.MaxDirs)
 	var err error
-	r.plan, err = newPlan(config.Roots, group, config.Events|needed, r.tree)
-	return r, err
+	if r.mounts, err = newMountWatch(config.oldMounts); err != nil {
+		return nil, err
+	}
+	if r.plan, err = newPlan(config, w.group, r.tree); err != nil {
+		r.mounts.close()
+		return nil, err
+	}
+	r.coverage.Store(&r.plan.coverage)
+	return r, nil
 }
 
 // run reads until the group is closed or the context is done, and then what was queued when it was.
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
 	defer r.tree.closeMounts()
+	wake := r.mounts.until(ctx)
 	ending, last := false, uint64(0)
 	for {
+		if wake.Err() != nil {
+			wake = r.mounts.until(ctx) // before looking at the mounts
+		}
 		if !ending && ctx.Err() != nil {
 			ending, last = true, r.counts.read.Load()+r.waiting()
 		}
-		n, err := r.pending.read()
-		if err == nil && len(r.pending.batches) > 0 {
-			err = r.handleAll()
-		}
+		n, err := r.turn()
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return nil
@@ -67,11 +81,27 @@ func (r *reader) run(ctx context.Context) error {
 		}
 		// What comes first is read at once, when its process is most likely still there; what follows is gathered.
 		if n == 0 {
-			_ = r.group.Wait(ctx) // an error shows again at the next read
+			_ = r.group.Wait(wake) // an error shows again at the next read
 		} else {
-			r.pause(ctx)
+			r.pause(wake)
 		}
 	}
+}
+
+// turn reads what is queued, one buffer at most, and handles it. It returns the bytes that it read.
+func (r *reader) turn() (int, error) {
+	n, err := r.pending.read()
+	if err == nil {
+		err = r.lookAtMounts()
+	}
+	switch {
+	case err != nil:
+	case len(r.pending.batches) > 0:
+		err = r.handleAll()
+	default:
+		r.tellIdle()
+	}
+	return n, err
 }
 
 // pause waits for the latency budget, so that the next read takes many events.
@@ -122,14 +152,20 @@ func (r *reader) handleAll() error {
 		}
 	}
 	for full := false; len(r.pending.batches) > 0 && !full; {
+		if err := r.lookAtMounts(); err != nil {
+			return err
+		}
 		for e, err := range r.pending.batches[0].Events() {
 			if err != nil {
 				// The kernel doesn't write such a thing. What it says is lost.
 				r.overflow()
 				continue
 			}
-			r.counts.read.Add(1)
+			n := r.counts.read.Add(1)
 			r.handle(e)
+			if n >= r.mounts.next {
+				r.remounted(n)
+			}
 			if r.out.full() || len(r.out.events) >= r.config.MaxQueued {
 				r.tree.closeMounts()
 				r.flush()
@@ -161,6 +197,7 @@ func (r *reader) flush() {
 
 // overflow notes that the kernel's queue overflowed: no directory is where it was any more.
 func (r *reader) overflow() {
+	r.mounts.hurry()
 	r.tree.rebuild(r.plan.places)
 	r.tellOverflow()
 }
