@@ -2,7 +2,6 @@ package watch
 
 import (
 	"errors"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,28 +15,19 @@ import (
 // filesystem is a watched filesystem, as the kernel is asked through its mounts.
 type filesystem struct {
 	id     fanotify.FSID // in events
-	mounts []*mount
-	whole  bool    // everything on it is watched
-	inodes *inodes // directory by directory; nil when it has one mark
+	mounts []*mount      // those that show most of it first
+	whole  bool          // everything on it is watched
+	inodes *inodes       // directory by directory; nil when it has one mark
 }
 
 // mount is a mount of a filesystem. It may show only a part of it, such as a subvolume.
 type mount struct {
 	point string
 	id    fanotify.FSID // of what is mounted there, which for a subvolume is not that of events
+	all   bool          // it shows the whole filesystem
 	// fd is a descriptor of the mount, -1 most of the time: it is open only while events are handled, because it would
 	// keep the filesystem from being unmounted.
 	fd int
-}
-
-// addMount notes a mount of the filesystem.
-func (fs *filesystem) addMount(point string) error {
-	if slices.ContainsFunc(fs.mounts, func(m *mount) bool { return m.point == point }) {
-		return nil
-	}
-	id, err := idOf(point)
-	fs.mounts = append(fs.mounts, &mount{point, id, -1})
-	return err
 }
 
 // open makes sure that fd is open.
@@ -58,15 +48,20 @@ func (m *mount) open() error {
 	return nil
 }
 
-// closeMounts closes the descriptors of the mounts.
+// close closes the descriptors of the mounts.
+func (fs *filesystem) close() {
+	for _, m := range fs.mounts {
+		if m.fd >= 0 {
+			unix.Close(m.fd)
+			m.fd = -1
+		}
+	}
+}
+
+// closeMounts closes the descriptors of all mounts.
 func (t *tree) closeMounts() {
 	for _, fs := range t.systems {
-		for _, m := range fs.mounts {
-			if m.fd >= 0 {
-				unix.Close(m.fd)
-				m.fd = -1
-			}
-		}
+		fs.close()
 	}
 }
 
@@ -222,10 +217,18 @@ func (t *tree) ask(h fanotify.Handle) (steps []step, err error) {
 	if fs == nil {
 		return nil, errUnknownFilesystem
 	}
+	err = errUnknownFilesystem
 	for _, m := range fs.mounts {
-		steps, err = t.askAt(m, h)
-		if err == nil && t.nodes[steps[len(steps)-1].handle] != nil || errors.Is(err, unix.ESTALE) {
-			break
+		found, refused := t.askAt(m, h)
+		switch {
+		case errors.Is(refused, unix.ESTALE):
+			return nil, refused
+		case refused == nil && (m.all || t.nodes[found[len(found)-1].handle] != nil):
+			return found, nil
+		case refused == nil && steps == nil:
+			steps, err = found, nil
+		case steps == nil:
+			err = refused
 		}
 	}
 	return steps, err

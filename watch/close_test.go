@@ -231,6 +231,6 @@ func TestUnmount(t *testing.T) {
 		w.step()
 		in(t, point, "touch r/a/b/g")
 		must(t, unix.Unmount(point, 0))
-		w.expect("close_write|create r/a/b/g")
+		w.expect("close_write|create r/a/b/g", "mnt_detach .")
 	})
 }

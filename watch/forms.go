@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fanlight/event"
 	"fanlight/fanotify"
 )
 
@@ -75,34 +76,38 @@ type Coverage struct {
 	// what happens in them, or below them, isn't seen; and for what reason the first of those.
 	Marked, Missed int
 	MissedReason   error
-
-	inodes *inodes
 }
 
-// coverage returns what is known of a place before it is watched.
-func (p place) coverage() *Coverage {
-	root := p.asked
-	if root == "" {
-		root = p.path
-	}
-	return &Coverage{
-		Root: root, MountPoint: p.mount.Point, FSType: p.mount.FSType, Unseen: unseenBehind(p.mount.FSType),
-	}
+// form is how a place is watched.
+type form struct {
+	kind   Form
+	reason error
+	unseen []Unseen
+	id     fanotify.FSID // of a btrfs in events, with FormSubvolume
+	inodes *inodes       // with FormInodes
+	end    func()        // ends the reader of its own that watches it; nil without one
+}
+
+// coverage is what is known about a place, with its form, from which the counts come.
+type coverage struct {
+	Coverage
+	form *form // nil when it isn't watched
 }
 
 // now returns the coverage with the counts as they are.
-func (c *Coverage) now() Coverage {
-	copied := *c
-	if c.Err != nil {
-		copied.Form, copied.Reason, copied.Unseen = "", nil, nil
-	} else if in := c.inodes; in != nil {
-		copied.Marked, copied.Missed = int(in.marked.Load()), int(in.missed.Load())
-		if reason := in.reason.Load(); copied.Missed > 0 && reason != nil {
-			copied.MissedReason = *reason
+func (c coverage) now() Coverage {
+	now := c.Coverage
+	if c.form == nil {
+		return now
+	}
+	now.Form, now.Reason, now.Unseen = c.form.kind, c.form.reason, c.form.unseen
+	if in := c.form.inodes; in != nil {
+		now.Marked, now.Missed = int(in.marked.Load()), int(in.missed.Load())
+		if reason := in.reason.Load(); now.Missed > 0 && reason != nil {
+			now.MissedReason = *reason
 		}
 	}
-	copied.inodes = nil
-	return copied
+	return now
 }
 
 // needsInodes reports whether a filesystem that refuses a mark of its own for this error may have marks on its
@@ -116,34 +121,28 @@ func needsInodes(err error) bool {
 
 // weak reports whether the kernel takes the id of a place's filesystem for weak. Marks on such a one go with no others
 // in a group (EXDEV in fanotify_mark(2)): the id is zero, or perhaps a btrfs subvolume's.
-func (p place) weak() bool { return p.id == fanotify.FSID{} || p.mount.FSType == "btrfs" }
+func (at place) weak() bool { return at.id() == fanotify.FSID{} || at.mount.FSType == "btrfs" }
 
-// markInodes marks the directories of a place, in a group of its own where that must be.
-func (p *plan) markInodes(at place, c *Coverage) (err error) {
-	if at.id, err = idOf(at.path); err != nil {
+// markInodes marks the directories of a place, with a reader of their own where that must be.
+func (p *plan) markInodes(at *place, state event.PathState) error {
+	if err := at.identify(); err != nil {
 		return err
 	}
-	if twin, met := p.ids[at.id]; at.weak() || met && twin.mount.Device != at.mount.Device {
-		return p.apart(at, c)
+	if at.weak() || p.twin(*at) != nil {
+		return p.apart(at)
 	}
-	p.ids[at.id] = at
-	return p.takeInodes(at, c)
+	return p.takeInodes(at, state)
 }
 
 // takeInodes marks the directories of a place in this group.
-func (p *plan) takeInodes(at place, c *Coverage) error {
-	if fs := p.tree.systems[at.id]; fs != nil && fs.inodes != nil {
-		at.inodes = fs.inodes // of another place on it
+func (p *plan) takeInodes(at *place, state event.PathState) error {
+	if fs := p.tree.systems[at.id()]; fs != nil && fs.inodes != nil {
+		at.form.inodes = fs.inodes // of another place on it
 	} else {
-		at.inodes = &inodes{group: p.group, mask: p.mask | fanotify.DeleteSelf | fanotify.EventOnChild, budget: p.budget}
+		at.form.inodes = &inodes{group: p.group, mask: p.mask | fanotify.DeleteSelf | fanotify.EventOnChild, budget: p.budget}
 	}
-	c.inodes = at.inodes
-	err := p.tree.plant(at)
-	if err == nil {
-		err = p.tree.prime(at)
+	if err := p.tree.plant(*at, state); err != nil {
+		return err
 	}
-	if err == nil {
-		p.places = append(p.places, at)
-	}
-	return err
+	return p.tree.prime(*at)
 }

@@ -42,7 +42,7 @@ type watching struct {
 	*Watcher
 	t    *testing.T
 	base string
-	held []*reader // until they are started
+	held bool // until it is started
 }
 
 // late starts a watch, of this process's events too, that reads nothing before it is stopped: meanwhile the kernel
@@ -52,7 +52,7 @@ func late(t *testing.T, base string, config Config) *watching {
 	config.OwnEvents = true
 	watcher, err := prepare(config)
 	must(t, err)
-	w := &watching{watcher, t, base, watcher.readers}
+	w := &watching{watcher, t, base, true}
 	w.closeAtEnd()
 	return w
 }
@@ -85,9 +85,9 @@ func (w *watching) closeAtEnd() {
 
 // release starts the reader of a late watch.
 func (w *watching) release() {
-	if w.held != nil {
+	if w.held {
 		w.start()
-		w.held = nil
+		w.held = false
 	}
 }
 
@@ -100,7 +100,7 @@ func (w *watching) step() []event.Event {
 // stepWith is step with something that happens after each read, before what was read is handled.
 func (w *watching) stepWith(meanwhile func()) []event.Event {
 	w.t.Helper()
-	for _, r := range w.held {
+	for _, r := range w.readers {
 		for {
 			n, err := r.pending.read()
 			must(w.t, err)
@@ -111,6 +111,8 @@ func (w *watching) stepWith(meanwhile func()) []event.Event {
 			must(w.t, r.handleAll())
 		}
 	}
+	_, err := w.main.turn() // tells of mounts, too
+	must(w.t, err)
 	var events []event.Event
 	for {
 		b, err := w.queue.tryPop()

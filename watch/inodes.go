@@ -290,8 +290,8 @@ func (t *tree) walkAgain(places []place) {
 	}
 	t.gen++
 	for _, at := range places {
-		if fs := t.systems[at.id]; fs != nil && fs.inodes != nil {
-			_ = t.plant(at)
+		if fs := t.systems[at.id()]; fs != nil && fs.inodes != nil {
+			_ = t.plant(at, event.PathExact)
 			_ = t.prime(at)
 		}
 	}
@@ -306,27 +306,27 @@ func (t *tree) walkAgain(places []place) {
 }
 
 // prime marks everything below a place that is in the tree, and the way to it. That the place itself can't be marked is
-// an error; what can't be below it is counted.
+// an error; what can't be below it is counted, and what isn't there is watched when it is made.
 func (t *tree) prime(at place) error {
-	h, err := at.handleAt(at.mount.Point)
-	if err != nil {
-		return err
-	}
-	n := t.nodes[h]
-	if n == nil {
-		return rootError(at.path, errElsewhere)
-	}
-	failed := t.follow(at.inodes, h, n, nil)
+	in := at.form.inodes
+	failed := t.follow(in, at.top, t.nodes[at.top], nil)
 	dir := at.path
 	if !at.isDir {
 		dir = filepath.Dir(dir)
 	}
-	if h, err = at.handleAt(dir); err != nil {
+	h, err := at.handleAt(dir)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	if n := t.nodes[h]; n == nil || !n.marked {
-		if reason := at.inodes.reason.Load(); failed == nil && reason != nil {
+		if reason := in.reason.Load(); failed == nil && reason != nil {
 			failed = *reason
+		}
+		if failed == nil {
+			failed = errElsewhere
 		}
 		return rootError(at.path, failed)
 	}

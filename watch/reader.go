@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"fanlight/event"
@@ -20,8 +21,10 @@ type reader struct {
 	pending   pending
 	tree      *tree
 	processes process.Table
-	counts    *counters
+	counts    counters
 	plan      *plan
+	mounts    *mountWatch
+	coverage  atomic.Pointer[[]coverage]
 	missed    bool // events of this round that may be of interest can't be placed
 	self      int32
 
@@ -32,12 +35,15 @@ type reader struct {
 	nmove int
 }
 
-// newReader returns a reader of a group that watches nothing yet.
-func newReader(config Config, group *fanotify.Group, q *queue, counts *counters) *reader {
-	r := &reader{config: config, group: group, counts: counts, queue: q, self: int32(os.Getpid()), out: q.take()}
+// newReader returns a reader of a group that watches nothing yet, and knows nothing of mounts.
+func newReader(config Config, group *fanotify.Group, q *queue) *reader {
+	r := &reader{
+		config: config, group: group, queue: q, self: int32(os.Getpid()), out: q.take(),
+		mounts: &mountWatch{next: never, cancel: func() {}},
+	}
 	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
 	r.tree = newTree(&r.pending, config.MaxDirs)
-	r.plan = &plan{group: group, mask: config.Events | needed, tree: r.tree, ids: map[fanotify.FSID]place{}}
+	r.plan = newPlan(config, group, r.tree)
 	return r
 }
 
@@ -45,15 +51,16 @@ func newReader(config Config, group *fanotify.Group, q *queue, counts *counters)
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
 	defer r.tree.closeMounts()
+	wake := r.mounts.until(ctx)
 	ending, last := false, uint64(0)
 	for {
+		if wake.Err() != nil {
+			wake = r.mounts.until(ctx) // before looking at the mounts
+		}
 		if !ending && ctx.Err() != nil {
 			ending, last = true, r.counts.read.Load()+r.waiting()
 		}
-		n, err := r.pending.read()
-		if err == nil && len(r.pending.batches) > 0 {
-			err = r.handleAll()
-		}
+		n, err := r.turn()
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return nil
@@ -66,9 +73,9 @@ func (r *reader) run(ctx context.Context) error {
 		}
 		// What comes first is read at once, when its process is most likely still there; what follows is gathered.
 		if n == 0 {
-			r.wait(ctx)
+			r.wait(wake)
 		} else {
-			r.pause(ctx)
+			r.pause(wake)
 		}
 	}
 }
@@ -89,6 +96,22 @@ func (r *reader) wait(ctx context.Context) {
 		r.followMissing(nil)
 		r.flush()
 	}
+}
+
+// turn reads what is queued, one buffer at most, and handles it. It returns the bytes that it read.
+func (r *reader) turn() (int, error) {
+	n, err := r.pending.read()
+	if err == nil {
+		err = r.lookAtMounts()
+	}
+	switch {
+	case err != nil:
+	case len(r.pending.batches) > 0:
+		err = r.handleAll()
+	default:
+		r.tellIdle()
+	}
+	return n, err
 }
 
 // pause waits for the latency budget, so that the next read takes many events.
@@ -139,14 +162,20 @@ func (r *reader) handleAll() error {
 		}
 	}
 	for full := false; len(r.pending.batches) > 0 && !full; {
+		if err := r.lookAtMounts(); err != nil {
+			return err
+		}
 		for e, err := range r.pending.batches[0].Events() {
 			if err != nil {
 				// The kernel doesn't write such a thing. What it says is lost.
 				r.overflow()
 				continue
 			}
-			r.counts.read.Add(1)
+			n := r.counts.read.Add(1)
 			r.handle(e)
+			if n >= r.mounts.next {
+				r.remounted(n)
+			}
 			if r.out.full() || len(r.out.events) >= r.config.MaxQueued {
 				r.tree.closeMounts()
 				r.flush()
@@ -182,6 +211,7 @@ func (r *reader) flush() {
 
 // overflow notes that the kernel's queue overflowed: no directory is where it was any more.
 func (r *reader) overflow() {
+	r.mounts.hurry()
 	r.tree.rebuild(r.plan.places)
 	r.tellOverflow()
 }

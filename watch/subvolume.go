@@ -7,41 +7,47 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fanlight/fanotify"
+	"fanlight/internal/mounts"
 )
 
 // The kernel refuses to mark a btrfs through one of its subvolumes, and takes the same mark through the top level. That
 // is rarely mounted. So it is mounted for a moment, where nobody sees it: the mark stays on the filesystem. Events from
 // all subvolumes then carry the top level's id.
 
-// markTop marks the btrfs that a place in a subvolume belongs to, and returns the id that its events carry. Where the
-// top level can't be mounted, the error is the refusal that led here, and says why.
-func (p *plan) markTop(at place, refusal error) (id fanotify.FSID, err error) {
-	top, err := mountTop(at.mount.Source)
+// markTop marks the btrfs that a place in a subvolume belongs to. Where the top level can't be mounted, the error is the
+// refusal that led here, and says why.
+func (p *plan) markTop(at *place, refusal error) error {
+	top, err := mountTop(at.mount.Point)
 	if err != nil {
-		return id, fmt.Errorf("%w (its top level can't be mounted: %w)", refusal, err)
+		return fmt.Errorf("%w (its top level can't be mounted: %w)", refusal, err)
 	}
 	defer unix.Close(top)
 	if err := p.group.MarkAt(fanotify.TargetFilesystem, top, ".", p.mask, 0); err != nil {
-		return id, err
+		return err
 	}
 	h, err := fanotify.HandleAt(top, "")
 	if err != nil {
-		return id, rootError(at.path, err)
+		return rootError(at.path, err)
 	}
-	return h.FSID(), nil
+	at.form.kind, at.form.reason, at.form.id = FormSubvolume, refusal, h.FSID()
+	return nil
 }
 
 // unmarkTop takes the mark of markTop away.
 func (p *plan) unmarkTop(at place) {
-	if top, err := mountTop(at.mount.Source); err == nil {
+	if top, err := mountTop(at.mount.Point); err == nil {
 		_ = p.group.UnmarkAt(fanotify.TargetFilesystem, top, ".", p.mask, 0)
 		unix.Close(top)
 	}
 }
 
-// mountTop mounts the top level of the btrfs on a device, detached: the mount ends with the descriptor (O_PATH) that is
-// returned.
-func mountTop(device string) (int, error) {
+// mountTop mounts the top level of the btrfs that is mounted at point, detached: the mount ends with the descriptor
+// (O_PATH) that is returned.
+func mountTop(point string) (int, error) {
+	device, err := mounts.Source(point)
+	if err != nil {
+		return -1, err
+	}
 	top, err := mountTopAs(device, false)
 	if errors.Is(err, unix.EBUSY) {
 		top, err = mountTopAs(device, true) // a filesystem that is mounted read-only must be so each time

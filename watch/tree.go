@@ -131,38 +131,40 @@ func (t *tree) rebuild(places []place) {
 		}
 	}
 	for _, at := range places {
-		_ = t.plant(at) // one that can't be reached now is found when it is met
+		_ = t.plant(at, event.PathExact) // one that can't be reached now is found when it is met
 	}
 	t.gen++
 }
 
 // plant puts a watched place and the directories above it, up to the root of the mount, into the tree.
-func (t *tree) plant(at place) error {
+func (t *tree) plant(at place, state event.PathState) error {
 	below, err := filepath.Rel(at.mount.Point, at.path)
 	if err != nil {
 		return rootError(at.path, err)
 	}
-	handle, err := at.handleAt(at.mount.Point)
-	if err != nil {
-		return err
+	fs := t.systems[at.id()]
+	if fs == nil {
+		fs = &filesystem{id: at.id()}
+		fs.addMount(at, at.mount)
+		t.systems[at.id()] = fs
 	}
-	if t.systems[at.id] == nil {
-		t.systems[at.id] = &filesystem{id: at.id}
+	if at.form.inodes != nil {
+		t.useInodes(fs, at.form.inodes)
 	}
-	if err := t.systems[at.id].addMount(at.mount.Point); err != nil {
-		return err
-	}
-	if at.inodes != nil {
-		t.useInodes(t.systems[at.id], at.inodes)
-	}
-	n := t.nodes[handle]
+	n := t.nodes[at.top]
 	if n == nil {
-		n = &node{point: at.mount.Point, state: event.PathExact}
-		t.nodes[handle] = n
+		n = new(node)
+		t.nodes[at.top] = n
+	}
+	if n.point == "" && !t.isInside(n) {
+		// Where another mount shows it nobody wants to know.
+		n.point, n.parent, n.name, n.state = at.mount.Point, nil, "", state
+		t.gen++
 	}
 	if below == "." {
 		n.root = true
-		t.systems[at.id].whole = at.mount.Root == "/"
+		t.gen++
+		fs.whole = fs.whole || at.mount.Root == "/"
 		return nil
 	}
 	names := strings.Split(below, "/")
@@ -173,9 +175,11 @@ func (t *tree) plant(at place) error {
 	path := at.mount.Point
 	for _, name := range names {
 		path = filepath.Join(path, name)
-		if handle, err = at.handleAt(path); errors.Is(err, unix.ENOENT) {
-			return nil // removed since; it is watched again when it is made again
-		} else if err != nil {
+		handle, err := at.handleAt(path)
+		switch {
+		case errors.Is(err, unix.ENOENT), err == nil && handle.FSID() != at.id():
+			return nil // removed since, or covered by a mount; it is watched when it is met
+		case err != nil:
 			return err
 		}
 		n = t.add(handle, n, name, event.PathExact)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 
 // Changes is what a Config without Events watches.
 const Changes = fanotify.Create | fanotify.Delete | fanotify.Rename | fanotify.Modify | fanotify.CloseWrite |
-	fanotify.Attrib
+	fanotify.Attrib | fanotify.MntAttach | fanotify.MntDetach
 
 // The values of a Config that doesn't say.
 const (
@@ -62,6 +63,8 @@ type Config struct {
 	// Coverage. Zero means four fifths of what the user may have (fs.fanotify.max_user_marks), so that something is left
 	// for other programs.
 	MaxMarks int
+
+	oldMounts bool // as if the kernel told no more of mounts than mountinfo does
 }
 
 // Watcher watches filesystems. Close releases it.
@@ -69,14 +72,15 @@ type Watcher struct {
 	config Config
 	budget budget
 	queue  *queue
-	counts counters
-	main   *reader // whose plan has the coverage
+	main   *reader // which follows the mounts
 
 	mu      sync.Mutex
-	readers []*reader // a filesystem with a weak id has a group of its own
-	running context.Context
-	stop    context.CancelFunc // ends the readers after what is queued
-	closed  bool
+	readers []*reader       // a filesystem with a weak id has one of its own
+	past    Stats           // of readers that ended
+	running context.Context // nil before the start
+
+	stop   context.CancelFunc // ends the readers after what is queued
+	closed bool
 
 	live  atomic.Int32 // readers
 	ended sync.WaitGroup
@@ -88,10 +92,11 @@ type Stats struct {
 	Delivered uint64 // events given to the consumer
 	Lost      uint64 // events that the consumer was too slow for
 	Overflows uint64 // queue overflows: an unknown number of events each
+	Replans   uint64 // looks at what is mounted, because something was mounted or unmounted under the roots
 }
 
 type counters struct {
-	read, overflows atomic.Uint64
+	read, overflows, replans atomic.Uint64
 }
 
 // New starts watching: when it returns, every mark is in place, and what happens from then on is delivered. A root that
@@ -117,28 +122,24 @@ func prepare(config Config) (*Watcher, error) {
 		w.budget.limit = defaultMaxMarks()
 	}
 	w.queue = newQueue(w.config.MaxQueued)
-	r, err := w.newReader()
-	if err == nil {
-		w.main = r
-		w.readers = []*reader{r}
-		err = r.plan.watch(w.config.Roots)
+	group, err := newGroup(w.config)
+	if err != nil {
+		return nil, err
+	}
+	r := newReader(w.config, group, w.queue)
+	w.main, w.readers = r, []*reader{r}
+	r.plan.budget, r.plan.apart = &w.budget, w.watchApart
+	if r.mounts, err = newMountWatch(w.config.oldMounts); err == nil {
+		if err = r.plan.watch(w.config.Roots); err != nil {
+			r.mounts.close()
+		}
 	}
 	if err != nil {
 		_ = w.closeGroups()
 		return nil, err
 	}
+	r.coverage.Store(&r.plan.coverage)
 	return w, nil
-}
-
-// newReader makes a reader with a group of its own, which watches nothing yet.
-func (w *Watcher) newReader() (*reader, error) {
-	group, err := newGroup(w.config)
-	if err != nil {
-		return nil, err
-	}
-	r := newReader(w.config, group, w.queue, &w.counts)
-	r.plan.budget, r.plan.apart = &w.budget, w.watchApart
-	return r, nil
 }
 
 // newGroup makes a group, without privilege one that can only mark directories: that is not enough for the whole
@@ -156,17 +157,26 @@ func newGroup(config Config) (*fanotify.Group, error) {
 }
 
 // watchApart watches the directories of a place with a reader of their own.
-func (w *Watcher) watchApart(at place, c *Coverage) error {
-	r, err := w.newReader()
+func (w *Watcher) watchApart(at *place) error {
+	group, err := newGroup(w.config)
 	if err != nil {
 		return err
 	}
-	if err := r.plan.takeInodes(at, c); err != nil {
-		_ = r.group.Close()
+	r := newReader(w.config, group, w.queue)
+	r.plan.budget = &w.budget
+	r.plan.roots = []root{{at.asked, at.path, at.isDir}}
+	if err := r.plan.takeInodes(at, event.PathExact); err != nil {
+		group.Close()
 		return err
 	}
+	r.plan.places = []place{*at}
+	at.form.end = func() { group.Close() }
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.closed {
+		group.Close()
+		return os.ErrClosed
+	}
 	w.readers = append(w.readers, r)
 	if w.running != nil {
 		w.run(r)
@@ -190,6 +200,12 @@ func (w *Watcher) run(r *reader) {
 	w.live.Add(1)
 	w.ended.Go(func() {
 		err := r.run(ctx)
+		r.mounts.close()
+		r.group.Close()
+		w.mu.Lock()
+		w.past = w.past.plus(&r.counts)
+		w.readers = slices.DeleteFunc(w.readers, func(other *reader) bool { return other == r })
+		w.mu.Unlock()
 		if w.live.Add(-1) == 0 || err != nil {
 			w.queue.end(err)
 		}
@@ -277,19 +293,31 @@ func (w *Watcher) closeGroups() (err error) {
 	return err
 }
 
-// Coverage says what is watched and what is not, in the order of the roots and then of mounting.
+// Coverage says what is watched now and what is not. At the start that is in the order of the roots and then of mounting;
+// what is mounted later follows.
 func (w *Watcher) Coverage() []Coverage {
-	all := make([]Coverage, len(w.main.plan.coverage))
-	for i, c := range w.main.plan.coverage {
-		all[i] = c.now()
+	var all []Coverage
+	for _, c := range *w.main.coverage.Load() {
+		all = append(all, c.now())
 	}
 	return all
 }
 
 // Stats returns counters since New.
 func (w *Watcher) Stats() Stats {
-	delivered, lost := w.queue.counts()
-	return Stats{
-		Read: w.counts.read.Load(), Delivered: delivered, Lost: lost, Overflows: w.counts.overflows.Load(),
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sum := w.past
+	for _, r := range w.readers {
+		sum = sum.plus(&r.counts)
 	}
+	sum.Delivered, sum.Lost = w.queue.counts()
+	return sum
+}
+
+func (s Stats) plus(c *counters) Stats {
+	s.Read += c.read.Load()
+	s.Overflows += c.overflows.Load()
+	s.Replans += c.replans.Load()
+	return s
 }

@@ -1,0 +1,192 @@
+package watch
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"fanlight/event"
+	"fanlight/fanotify"
+	"fanlight/internal/mounts"
+)
+
+// mountEvents are those that come from the plan, not from the group.
+const mountEvents = fanotify.MntAttach | fanotify.MntDetach
+
+// mountWatch is what the reader knows of the mounts' changes.
+//
+// They come from another queue than the events, and the kernel gives no order between the two. So the reader looks for
+// them after each read and before it handles what was read: without one, everything that was read happened under the
+// mounts that are known. With one, the plan is made anew at once, so that new mounts are watched as early as can be, but
+// the record of it has its place behind everything that was queued then. What was watched all the time has its paths as
+// they were up to there; where they may have changed by a move, they are current, not exact, up to there.
+type mountWatch struct {
+	changes *mounts.Changes
+	list    []mounts.Change
+	due     []dueRemount
+	next    uint64 // the number of read events at which the first of them is due
+
+	mu     sync.Mutex
+	cancel context.CancelFunc // ends a wait of the reader
+}
+
+// dueRemount is a remount that takes effect when a number of events was handled.
+type dueRemount struct {
+	remount
+	at     uint64
+	actors map[uint64]actor
+}
+
+// actor is the process that changed a mount.
+type actor struct {
+	pid     int32
+	process *event.Process
+}
+
+const never = math.MaxUint64
+
+// newMountWatch begins to watch the mounts. What changed before the plan is made may be told, too.
+func newMountWatch(old bool) (*mountWatch, error) {
+	w := &mountWatch{next: never, cancel: func() {}}
+	watch := mounts.WatchChanges
+	if old {
+		watch = mounts.PollChanges
+	}
+	var err error
+	w.changes, err = watch(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.cancel()
+	})
+	return w, err
+}
+
+// until returns a context that is done when there are changes to take, too. What changed before may not be noticed.
+func (w *mountWatch) until(ctx context.Context) context.Context {
+	wake, cancel := context.WithCancel(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancel()
+	w.cancel = cancel
+	return wake
+}
+
+// close ends it; the reader must have ended.
+func (w *mountWatch) close() {
+	if w.changes != nil {
+		w.changes.Close()
+	}
+	w.cancel()
+}
+
+// lookAtMounts brings the plan up to date if something was mounted or unmounted under the roots.
+func (r *reader) lookAtMounts() error {
+	w := r.mounts
+	if w.changes == nil {
+		return nil // another reader's
+	}
+	w.list = w.changes.Take(w.list[:0])
+	due := dueRemount{actors: map[uint64]actor{}}
+	concerned := len(w.list) > maxChanges
+	for _, c := range w.list {
+		if len(due.actors) < maxChanges {
+			due.actors[c.ID] = actor{pid: c.PID}
+		}
+		concerned = concerned || r.plan.concerns(c)
+	}
+	if !concerned {
+		return nil
+	}
+	r.counts.replans.Add(1)
+	var err error
+	if due.remount, err = r.plan.replan(); err != nil {
+		return err
+	}
+	r.coverage.Store(&r.plan.coverage)
+	due.at = r.counts.read.Load() + r.waiting()
+	if !r.config.NoProcesses {
+		for id, a := range due.actors {
+			if a.pid != 0 {
+				due.actors[id] = actor{a.pid, r.processes.Lookup(a.pid)}
+			}
+		}
+	}
+	if w.due = append(w.due, due); len(w.due) == 1 {
+		w.next = due.at
+	}
+	return nil
+}
+
+// maxChanges is how many changes at once are looked at one by one.
+const maxChanges = 64
+
+// remounted tells of the changes of the mounts that are due when that many events were handled.
+func (r *reader) remounted(handled uint64) {
+	w := r.mounts
+	for len(w.due) > 0 && w.due[0].at <= handled {
+		due := w.due[0]
+		if w.due = w.due[1:]; len(w.due) == 0 {
+			w.due = nil
+		}
+		for _, id := range due.moved {
+			r.tree.settled(id, r.plan.places)
+		}
+		for _, id := range due.left {
+			if !r.plan.has(id) {
+				r.tree.forget(id)
+			}
+		}
+		for i := range due.from {
+			r.tellMount(due.from[i], due.to[i], due.actors)
+		}
+	}
+	w.next = never
+	if len(w.due) > 0 {
+		w.next = w.due[0].at
+	}
+}
+
+// hurry makes every change of the mounts due, because events were lost that would have been counted.
+func (w *mountWatch) hurry() {
+	for i := range w.due {
+		w.due[i].at, w.next = 0, 0
+	}
+}
+
+// tellMount reports that a mount came, went or moved.
+func (r *reader) tellMount(from, to sighting, actors map[uint64]actor) {
+	var m fanotify.Mask
+	p := paths{start: uint32(len(r.out.text))}
+	if from.point != "" {
+		m |= fanotify.MntDetach
+		r.out.text = append(r.out.text, from.point...)
+	}
+	p.middle = uint32(len(r.out.text))
+	if to.point != "" {
+		m |= fanotify.MntAttach
+		r.out.text = append(r.out.text, to.point...)
+		if from.point == "" {
+			p.middle = uint32(len(r.out.text))
+		}
+	}
+	p.end = uint32(len(r.out.text))
+	if m&r.config.Events == 0 {
+		r.out.text = r.out.text[:p.start]
+		return
+	}
+	e := r.emit(m, p)
+	e.MountID = max(from.id, to.id)
+	e.PathState = event.PathExact
+	e.PID, e.Process = actors[e.MountID].pid, actors[e.MountID].process
+}
+
+// tellIdle tells what is left to tell when the queue is empty.
+func (r *reader) tellIdle() {
+	if len(r.mounts.due) == 0 {
+		return
+	}
+	r.now = time.Now()
+	r.remounted(never)
+	r.flush()
+}
