@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -233,4 +234,18 @@ func TestUnmount(t *testing.T) {
 		must(t, unix.Unmount(point, 0))
 		w.expect("close_write|create r/a/b/g", "mnt_detach .")
 	})
+}
+
+// Stop delivers what happened before, however much of it is read ahead and more than fits into a batch.
+func TestStopWithMuchPending(t *testing.T) {
+	const n = 50_000
+	dir := fstest.New(t, fstest.Tmpfs)
+	in(t, dir, "mkdirs r/a")
+	w := late(t, dir, Config{Roots: []string{dir + "/r"}, Events: fanotify.Create})
+	for i := range n {
+		must(t, touch(fmt.Sprint(dir, "/r/a/", i)))
+	}
+	if got := len(w.stop()); got != n {
+		t.Errorf("%d events of %d", got, n)
+	}
 }

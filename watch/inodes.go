@@ -238,24 +238,36 @@ func (n *node) isBelow(top *node) bool {
 	return false
 }
 
-// movedMarked notes that a directory was renamed, where only one side may have a mark.
-func (t *tree) movedMarked(child fanotify.HandleBytes, from *node, old []byte, to *node, name []byte) {
+// whereTo returns where a directory was seen after it left a place, nil if nowhere.
+func (t *tree) whereTo(child fanotify.HandleBytes, from *node, old []byte) (to *node, name string) {
+	h := fanotify.Handle(child)
+	if n := t.nodes[h]; n == nil || n.parent != from || n.name != string(old) {
+		return nil, ""
+	}
+	return t.sighted[h].parent, t.sighted[h].name
+}
+
+// movedMarked notes that a directory was renamed, where only one side may have a mark: to is nil when the new one has
+// none. What is guessed is not sure.
+func (t *tree) movedMarked(child fanotify.HandleBytes, from *node, old []byte, to *node, name []byte, guessed bool) {
 	h := fanotify.Handle(child)
 	n := t.nodes[h]
-	if to == nil {
-		if n == nil || n.parent != from || n.name != string(old) {
-			return // it was found where it is now, later than this
-		}
-		if at, ok := t.sighted[h]; ok {
-			delete(t.sighted, h)
-			t.put(h, n, at.parent, at.name, event.PathCurrent)
-			return
-		}
+	if to == nil && (n == nil || n.parent != from || n.name != string(old)) {
+		return // it was found where it is now, later than this
 	}
-	if n != nil && n.renamed == t.round {
-		t.sighted[h] = sight{n.parent, n.name} // of renames that may have been merged, this may not be the last
+	again := n != nil && n.renamed == t.round
+	was := sight{}
+	if n != nil {
+		was = sight{n.parent, n.name}
 	}
+	delete(t.sighted, h)
 	t.moved(child, to, name)
+	switch {
+	case again:
+		t.sighted[h] = was // of renames that may have been merged, this may not be the last
+	case guessed && n != nil:
+		t.put(h, n, to, string(name), event.PathCurrent)
+	}
 }
 
 // verify makes a directory exact again if it is where the tree has it, or where it was seen besides. It reports whether

@@ -65,7 +65,7 @@ func TestInodes(t *testing.T) {
 			"create|ondir a", "rename f -> -", "rename - -> g",
 		}},
 		{"a directory into a new one", "mkdirs a/b", "mkdir c\nmv a c/a\ntouch c/a/b/f", []string{
-			"create|ondir c", "found create|ondir c/a (current)", "rename|ondir a -> -", "close_write|create c/a/b/f (current)",
+			"create|ondir c", "rename|ondir a -> c/a (current)", "close_write|create c/a/b/f (current)",
 		}},
 	}
 	eachOf(t, inodeKinds, func(t *testing.T, dir string) {
@@ -160,5 +160,110 @@ func TestInodesAtFullSpeed(t *testing.T) {
 		if c := w.Coverage(); c[0].Missed != 0 || c[0].Form != FormInodes || c[0].Reason == nil {
 			t.Errorf("%+v", c)
 		}
+	})
+}
+
+// A root is followed when it is renamed, and watched again when it, or a directory above it, is made again.
+func TestInodesRoots(t *testing.T) {
+	eachOf(t, inodeKinds, func(t *testing.T, dir string) {
+		in(t, dir, "mkdirs a/b/root/d")
+		w := late(t, dir, Config{Roots: []string{dir + "/a/b/root"}})
+		in(t, dir, "touch a/other\nmkdir a/b/beside\ntouch a/b/beside/f\nmv a/b/root a/moved\ntouch a/moved/d/1\nmv a c\ntouch c/moved/2")
+		compare(t, []string{
+			"rename|ondir a/b/root -> a/moved", "close_write|create a/moved/d/1", "close_write|create c/moved/2",
+		}, w.tell(w.step()))
+		in(t, dir, "mkdirs a/b/root/d\ntouch a/b/root/f\ntouch a/b/g")
+		compare(t, []string{
+			"found create|ondir a/b/root", "found create|ondir a/b/root/d", "found create a/b/root/f",
+		}, w.tell(w.step()))
+		in(t, dir, "rm a/b/root/f\nrmtree a/b\nmkdirs a/b/root\ntouch a/b/root/g")
+		compare(t, []string{
+			"delete a/b/root/f", "delete|ondir a/b/root/d", "delete|ondir a/b/root", "found create|ondir a/b/root",
+			"found create a/b/root/g",
+		}, w.tell(w.step()))
+		in(t, dir, "touch a/b/root/h\ntouch c/moved/d/i")
+		w.expect("close_write|create a/b/root/h", "close_write|create c/moved/d/i")
+
+		in(t, dir, "mkdirs e/f\nwrite e/f/file")
+		w = late(t, dir, Config{Roots: []string{dir + "/e/f/file"}})
+		in(t, dir, "write e/f/file\ntouch e/f/other\nrmtree e\nmkdirs e/f\ntouch e/f/file")
+		compare(t, []string{"modify|close_write|delete e/f/file", "found create e/f/file"}, w.tell(w.step()))
+		in(t, dir, "chmod e/f/file\ntouch e/f/other\nmv e/f/other e/f/file")
+		w.expect("attrib e/f/file", "rename - -> e/f/file")
+	})
+}
+
+// Beyond the limit of marks nothing is silent: Coverage counts what is missing from the start, and what comes later is an
+// overflow. What is free again is used.
+func TestInodesLimit(t *testing.T) {
+	eachOf(t, inodeKinds, func(t *testing.T, dir string) {
+		in(t, dir, "mkdirs a/b\nmkdir c\nmkdir d")
+		w := late(t, dir, Config{Roots: []string{dir}, MaxMarks: 4})
+		c := w.Coverage()[0]
+		if c.Marked != 4 || c.Missed != 1 || !errors.Is(c.MissedReason, errBudget) {
+			t.Errorf("%+v", c)
+		}
+		in(t, dir, "rmtree a\nmkdir e\nmkdir f\nmkdir g\ntouch f/1\ntouch g/2")
+		got := w.tell(w.step())
+		if n := len(got); n == 0 || got[n-1] != "overflow ." || slices.Index(got, "overflow .") != n-1 {
+			t.Errorf("%q", got)
+		}
+		if c := w.Coverage()[0]; c.Marked != 4 || c.Missed < 1 {
+			t.Errorf("%+v", c)
+		}
+		if n := w.Stats().Overflows; n != 1 {
+			t.Errorf("%d overflows", n)
+		}
+	})
+}
+
+// Without descriptors for the moment, directories are marked later; a record says that something may be missing.
+func TestInodesWithoutDescriptors(t *testing.T) {
+	eachOf(t, inodeKinds, func(t *testing.T, dir string) {
+		in(t, dir, "mkdir a")
+		w := late(t, dir, Config{Roots: []string{dir}})
+		in(t, dir, "mkdirs b/c\ntouch b/c/f")
+		var limit unix.Rlimit
+		must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+		none := limit
+		none.Cur = 0
+		must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &none))
+		got := w.tell(w.step())
+		must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		compare(t, []string{"create|ondir b", "overflow ."}, got)
+		if c := w.Coverage()[0]; c.Missed != 1 || !errors.Is(c.MissedReason, unix.EMFILE) {
+			t.Errorf("%+v", c)
+		}
+		in(t, dir, "touch a/g") // any event; without one, time does it
+		compare(t, []string{
+			"close_write|create a/g", "found create|ondir b/c", "found create b/c/f",
+		}, w.tell(w.step()))
+		if c := w.Coverage()[0]; c.Missed != 0 || c.Marked != 4 {
+			t.Errorf("%+v", c)
+		}
+		in(t, dir, "touch b/c/h")
+		w.expect("close_write|create b/c/h")
+	})
+}
+
+// After a loss everything is walked again, and paths are exact again when that is done.
+func TestInodesAfterOverflow(t *testing.T) {
+	eachOf(t, inodeKinds, func(t *testing.T, dir string) {
+		in(t, dir, "mkdirs a/b/c\nmkdir gone\nmkdirs x/y")
+		w := late(t, dir, Config{Roots: []string{dir}, MaxBacklog: 1000})
+		in(t, dir, "mv a/b moved\nrmdir gone\nmkdirs new/n\nmv x/y x/z")
+		for i := range 20_000 {
+			must(t, touch(fmt.Sprint(dir, "/a/", i)))
+		}
+		got := w.tell(w.step())
+		if !slices.Contains(got, "overflow .") {
+			t.Errorf("no overflow in %d events", len(got))
+		}
+		if c := w.Coverage()[0]; c.Marked != 8 || c.Missed != 0 {
+			t.Errorf("%+v", c)
+		}
+		in(t, dir, "touch moved/c/f\ntouch new/n/f\ntouch x/z/f\nmv moved/c c\ntouch c/g")
+		w.expect("close_write|create moved/c/f", "close_write|create new/n/f", "close_write|create x/z/f",
+			"rename|ondir moved/c -> c", "close_write|create c/g")
 	})
 }

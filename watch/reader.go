@@ -66,7 +66,7 @@ func (r *reader) run(ctx context.Context) error {
 			return nil
 		case err != nil:
 			return err
-		case ending && (n == 0 || r.counts.read.Load() >= last):
+		case ending && (n == 0 && len(r.pending.batches) == 0 || r.counts.read.Load() >= last):
 			return nil
 		case ending, r.pending.behind, len(r.pending.batches) > 0:
 			continue

@@ -92,7 +92,17 @@ func (r *reader) rename(e *fanotify.Event) {
 	if hasNew {
 		to = r.tree.resolve(new.Dir)
 	}
+	guessed := false
+	if hasOld && !hasNew && e.Object() != nil {
+		var name string
+		if to, name = r.tree.whereTo(e.Object(), from, old.Name); to != nil {
+			new.Name, guessed = []byte(name), true
+		}
+	}
 	state := event.PathExact
+	if guessed {
+		state = event.PathCurrent
+	}
 	if hasOld && from == nil || hasNew && to == nil {
 		state = event.PathUnknown
 	}
@@ -111,7 +121,7 @@ func (r *reader) rename(e *fanotify.Event) {
 	if child := e.Object(); child != nil {
 		if e.Mask.Has(fanotify.OnDir) && r.tree.inodesOf(child) != nil {
 			defer r.followMoved(child, r.tree.isInside(r.tree.nodes[fanotify.Handle(child)]))
-			r.tree.movedMarked(child, from, old.Name, to, new.Name)
+			r.tree.movedMarked(child, from, old.Name, to, new.Name, guessed)
 		} else if e.Mask.Has(fanotify.OnDir) {
 			r.tree.moved(child, to, new.Name)
 		} else if r.config.Events.Has(fanotify.MoveSelf) && to != nil {

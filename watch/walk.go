@@ -110,19 +110,17 @@ func (w *walk) directory(fd int, refused error, h fanotify.Handle, n *node, dept
 			w.in.missed.Add(-1)
 		}
 	}
-	if !w.tree.isInside(n) {
-		for name := range n.leads {
-			w.entry(fd, h, n, entry{name, unix.DT_UNKNOWN}, depth, again)
+	var entries []entry
+	switch {
+	case !w.tree.isInside(n):
+		entries = leading(fd, n)
+	case refused != nil, errors.Is(err, errBudget), errors.Is(err, unix.ENOSPC):
+		return
+	default:
+		if entries, err = list(fd); err != nil {
+			w.miss(h, n, err)
+			return
 		}
-		return
-	}
-	if refused != nil || errors.Is(err, errBudget) || errors.Is(err, unix.ENOSPC) {
-		return
-	}
-	entries, err := list(fd)
-	if err != nil {
-		w.miss(h, n, err)
-		return
 	}
 	sure := false
 	if w.found != nil {
@@ -134,23 +132,29 @@ func (w *walk) directory(fd int, refused error, h fanotify.Handle, n *node, dept
 		if w.found != nil && w.tree.pending.brings(h, e.name) {
 			continue
 		}
-		if w.found != nil && !again {
-			w.found(n, e.name, e.isDir(fd), sure)
+		tell := func(isDir bool) {
+			if w.found != nil && !again {
+				w.found(n, e.name, isDir, sure)
+			}
 		}
-		w.entry(fd, h, n, e, depth, again)
+		if e.isDir(fd) {
+			w.entry(fd, h, n, e, depth, again, tell)
+		} else {
+			tell(false)
+		}
 	}
 }
 
-// entry marks what has a name in an open directory, if it is a directory and to be marked.
-func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, again bool) {
-	if e.kind != unix.DT_DIR && e.kind != unix.DT_UNKNOWN {
-		return
-	}
+// entry marks a directory in an open one, if it is to be marked, and tells of it before what is below it.
+func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, again bool, tell func(isDir bool)) {
 	t := w.tree
 	fd, refused, err := openBelow(dir, e.name)
 	if err != nil {
-		if err = elsewhere(err); !errors.Is(err, errElsewhere) {
+		if elsewhere(err) != errElsewhere {
 			w.missBelow(h, n, err)
+			tell(true)
+		} else if errors.Is(err, unix.EXDEV) {
+			tell(true) // something is mounted there
 		}
 		return // what has gone has its record
 	}
@@ -165,13 +169,14 @@ func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, ag
 	case c == nil, !t.isInside(c) && c.point == "":
 		c = t.add(child, n, e.name, event.PathExact)
 	case c.parent != n || c.name != e.name:
-		// It was moved here, which a record will say that is still to be handled; of a directory that had no mark yet,
-		// only that it left.
+		// It was moved here. A record that is still to be handled says that, and if there was no mark here yet, only that
+		// it left where it was.
 		t.sighted[child] = sight{n, e.name}
 		return
 	case again && c.marked:
 		return
 	}
+	tell(true)
 	if depth >= maxOpenDirs {
 		w.later = append(w.later, child)
 		return
@@ -193,6 +198,18 @@ func (e entry) isDir(dir int) bool {
 	var st unix.Stat_t
 	err := unix.Fstatat(dir, e.name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// leading returns the names in an open directory that lead to what is watched.
+func leading(fd int, n *node) []entry {
+	var entries []entry
+	for name := range n.leads {
+		var st unix.Stat_t
+		if unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+			entries = append(entries, entry{name, unix.DT_UNKNOWN})
+		}
+	}
+	return entries
 }
 
 // list returns the names in an open directory.
