@@ -170,6 +170,8 @@ func tellOne(base string, e event.Event) string {
 	text := e.Mask.String() + " " + relative(base, e.Path)
 	if e.Mask.Has(fanotify.Rename) {
 		text += " -> " + relative(base, e.NewPath)
+	} else if e.NewPath != "" {
+		text += " > " + relative(base, e.NewPath)
 	}
 	switch e.PathState {
 	case event.PathCurrent:

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type mountWatch struct {
 	list    []mounts.Change
 	due     []dueRemount
 	next    uint64 // the number of read events at which the first of them is due
+	force   bool   // mounts may have changed although nothing told of it
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // ends a wait of the reader
@@ -83,7 +85,8 @@ func (r *reader) lookAtMounts() error {
 	w := r.mounts
 	w.list = w.changes.Take(w.list[:0])
 	due := dueRemount{actors: map[uint64]actor{}}
-	concerned := len(w.list) > maxChanges
+	concerned := w.force || len(w.list) > maxChanges
+	w.force = false
 	for _, c := range w.list {
 		if len(due.actors) < maxChanges {
 			due.actors[c.ID] = actor{pid: c.PID}
@@ -124,13 +127,14 @@ func (r *reader) remounted(handled uint64) {
 		if w.due = w.due[1:]; len(w.due) == 0 {
 			w.due = nil
 		}
-		for _, id := range due.moved {
-			r.tree.settled(id, r.plan.places)
-		}
-		for _, id := range due.left {
-			if !r.plan.has(id) {
-				r.tree.forget(id)
+		for _, id := range due.unsure {
+			later := func(d dueRemount) bool { return slices.Contains(d.unsure, id) }
+			if !slices.ContainsFunc(w.due, later) {
+				r.tree.settled(id, r.plan.places)
 			}
+		}
+		for _, at := range due.left {
+			r.plan.left(at)
 		}
 		for i := range due.from {
 			r.tellMount(due.from[i], due.to[i], due.actors)
@@ -184,4 +188,16 @@ func (r *reader) tellIdle() {
 	r.now = time.Now()
 	r.remounted(never)
 	r.flush()
+}
+
+// carried notes that a directory was renamed, with whatever is mounted below it.
+func (r *reader) carried(child fanotify.HandleBytes, from *node, old []byte, to *node, new []byte) {
+	if !r.plan.bears[child.FSID()] {
+		return
+	}
+	inside, stays := r.tree.isInside(from), r.tree.isInside(to)
+	r.mounts.force = r.mounts.force || inside != stays
+	if from != nil && to != nil && from.worst != event.PathUnknown && to.worst != event.PathUnknown {
+		r.plan.renamed(string(appendName(from.appendPath(nil), old)), string(appendName(to.appendPath(nil), new)))
+	}
 }

@@ -23,9 +23,10 @@ type plan struct {
 	whole bool // the whole machine
 
 	places  []place
-	refused map[spot]error      // places that can't be watched
-	seen    map[uint64]sighting // mounts of watched filesystems under the roots
-	related map[uint64]bool     // all mounts: whether a change may change the plan
+	refused map[spot]error         // places that can't be watched
+	seen    map[uint64]sighting    // mounts of watched filesystems under the roots
+	related map[uint64]bool        // all mounts: whether a change may change the plan
+	bears   map[fanotify.FSID]bool // filesystems that have mounts on their directories
 
 	coverage []Coverage // never changed, only replaced
 }
@@ -58,7 +59,7 @@ func newPlan(config Config, group *fanotify.Group, t *tree) (*plan, error) {
 		return nil, err
 	}
 	for _, at := range wanted {
-		if err := p.take(at, event.PathExact); err != nil && (at.asked != "" || errors.Is(err, unix.EPERM) && len(p.places) == 0) {
+		if err := p.take(at); err != nil && (at.asked != "" || errors.Is(err, unix.EPERM) && len(p.places) == 0) {
 			return nil, err
 		}
 	}
@@ -74,9 +75,13 @@ func newPlan(config Config, group *fanotify.Group, t *tree) (*plan, error) {
 }
 
 // take begins to watch a place: it marks its filesystem and puts it into the tree.
-func (p *plan) take(at place, state event.PathState) error {
+func (p *plan) take(at place) error {
 	err := p.mark(&at)
 	if err == nil {
+		state := event.PathExact
+		if p.seen != nil && p.tree.systems[at.id()] != nil {
+			state = event.PathCurrent // what was before may be in the queue yet
+		}
 		if err = p.tree.plant(at, state); err != nil {
 			p.unmark(at, at.path)
 		}
@@ -130,21 +135,31 @@ func (p *plan) unmark(at place, path string) {
 	}
 }
 
-// drop ends the mark of the filesystem of a place that is watched no more, if no other is on it and it can be reached.
-func (p *plan) drop(at place, table *mounts.Table) {
+// drop ends the mark of the filesystem of a place that is watched no more, if no other is on it. It reports whether the
+// filesystem is still mounted; where that can't be reached, the mark stays.
+func (p *plan) drop(at place, table *mounts.Table) (mounted bool) {
+	another := func(other place) bool { return other.mount.Device == at.mount.Device && other.id() != at.id() }
+	if slices.ContainsFunc(p.places, another) {
+		return false // that has its device number now
+	}
 	for _, m := range table.Mounts {
-		if m.Device == at.mount.Device && table.Visible(m) {
+		if m.Device != at.mount.Device {
+			continue
+		}
+		mounted = true
+		if table.Visible(m) {
 			p.unmark(at, m.Point)
-			return
+			break
 		}
 	}
+	return mounted
 }
 
 // remount is what a change of the mounts changes for the events behind it.
 type remount struct {
-	from, to []sighting      // mounts that came, went, or moved: by their index, one of both may be empty
-	moved    []fanotify.FSID // whose paths are not sure before it
-	left     []fanotify.FSID // that are watched no more
+	from, to []sighting      // mounts that came, went, or moved: of each index, one may be empty
+	unsure   []fanotify.FSID // whose paths are not sure before it
+	left     []place         // that are watched no more
 }
 
 // replan brings the plan up to date with the mounts.
@@ -158,71 +173,118 @@ func (p *plan) replan() (remount, error) {
 		return remount{}, err
 	}
 	var r remount
-	old := make(map[uint64][]place, len(p.places)) // by mount
+	before := make(map[uint64][]place, len(p.places)) // by mount
 	marked := map[fanotify.FSID]bool{}
 	for _, at := range p.places {
-		old[at.mount.ID] = append(old[at.mount.ID], at)
+		before[at.mount.ID] = append(before[at.mount.ID], at)
 		marked[at.id()] = true
 	}
-	p.places = p.places[:0:0]
-	var taken []place
+	p.places = nil
+	p.tree.arrivals++ // what could not be placed may have a place now
+	p.tree.last = nil
+	kept := map[fanotify.FSID]bool{}
 	for _, at := range wanted {
-		if at.top == "" { // not watched yet
-			taken = append(taken, at)
-			continue
+		if at.top == "" {
+			continue // it is new
 		}
-		before := old[at.mount.ID]
-		i := slices.IndexFunc(before, func(b place) bool { return b.top == at.top && b.handle == at.handle && b.inFS() == at.inFS() })
-		if before[i].mount.Point != at.mount.Point {
-			p.tree.repoint(at.top, before[i].mount.Point, at.mount.Point)
-			r.moved = append(r.moved, at.id())
+		here := before[at.mount.ID]
+		i := slices.IndexFunc(here, func(old place) bool { return old.inFS() == at.inFS() })
+		if old := here[i].mount.Point; old != at.mount.Point {
+			p.tree.repoint(at.top, old, at.mount.Point, event.PathCurrent)
+			r.unsure = append(r.unsure, at.id())
 		}
-		old[at.mount.ID] = slices.Delete(before, i, i+1)
+		before[at.mount.ID] = slices.Delete(here, i, i+1)
+		kept[at.id()] = true
 		p.places = append(p.places, at)
 		if !table.Unique {
-			_ = p.group.Mark(fanotify.TargetFilesystem, at.mount.Point, p.mask, 0) // it may be a new one with the old id
+			_ = p.group.Mark(fanotify.TargetFilesystem, at.mount.Point, p.mask, 0) // perhaps another one with its id
 		}
 	}
-	changed := map[fanotify.FSID]bool{}
-	var dropped []place
-	for _, left := range old {
-		for _, at := range left {
-			dropped = append(dropped, at)
-			changed[at.id()] = true
-		}
-	}
-	if !table.Unique {
-		clear(p.refused)
-	}
-	stillRefused := make(map[spot]error, len(p.refused))
-	for _, at := range taken {
-		if err, known := p.refused[at.spot()]; known {
-			stillRefused[at.spot()] = err
+	again := map[fanotify.FSID]bool{} // filesystems that went and came
+	refused := make(map[spot]error, len(p.refused))
+	for _, at := range wanted {
+		if at.top != "" {
 			continue
 		}
-		if p.take(at, event.PathExact) != nil {
-			stillRefused[at.spot()] = p.refused[at.spot()]
+		if err, known := p.refused[at.spot()]; known && table.Unique {
+			refused[at.spot()] = err
 			continue
 		}
-		if id := p.places[len(p.places)-1].id(); marked[id] {
-			changed[id] = true
+		if err := p.take(at); err != nil {
+			refused[at.spot()] = err
+		} else if id := p.places[len(p.places)-1].id(); marked[id] {
+			again[id] = !kept[id]
+			r.unsure = append(r.unsure, id)
 		}
 	}
-	p.refused = stillRefused
-	for id := range changed {
-		if p.has(id) {
+	p.refused = refused
+	for id, came := range again {
+		if came {
 			p.tree.replant(id, p.places)
-			r.moved = append(r.moved, id)
-		} else {
-			r.left = append(r.left, id)
 		}
 	}
-	for _, at := range dropped {
-		p.drop(at, table)
+	for _, here := range before {
+		for _, at := range here {
+			if p.leave(at, table, kept[at.id()]) {
+				r.unsure = append(r.unsure, at.id())
+			}
+			r.left = append(r.left, at)
+		}
 	}
 	r.from, r.to = p.look(table)
 	p.cover(wanted)
 	return r, nil
+}
+
+// leave begins to end the watch of a place, and reports whether paths on its filesystem are not sure meanwhile. It ends
+// with left, when the events before are handled.
+func (p *plan) leave(at place, table *mounts.Table, kept bool) (unsure bool) {
+	i := slices.IndexFunc(p.places, func(other place) bool { return other.top == at.top })
+	switch mounted := p.drop(at, table); {
+	case i >= 0:
+		p.tree.repoint(at.top, at.mount.Point, p.places[i].mount.Point, event.PathCurrent)
+	case kept && at.path != at.mount.Point:
+		p.tree.replant(at.id(), p.places)
+	case kept, mounted:
+		p.tree.repoint(at.top, at.mount.Point, at.mount.Point, event.PathCurrent)
+	default:
+		return false // whatever happened was before
+	}
+	return true
+}
+
+// left ends the watch of a place.
+func (p *plan) left(at place) {
+	switch {
+	case !p.has(at.id()):
+		p.tree.forget(at.id())
+	case !slices.ContainsFunc(p.places, func(other place) bool { return other.top == at.top }):
+		root := slices.ContainsFunc(p.places, func(other place) bool { return other.handle == at.top })
+		p.tree.uproot(at, root)
+		for _, other := range p.places { // that were below it
+			if other.id() == at.id() {
+				_ = p.tree.plant(other, event.PathExact) // what can't be reached now is found when it is met
+			}
+		}
+	}
+}
+
+// renamed notes that a directory has another name, with the mounts below it.
+func (p *plan) renamed(old, new string) {
+	for i := range p.places {
+		at := &p.places[i]
+		if m := at.mount; mounts.Below(m.Point, old) {
+			m.Point = new + m.Point[len(old):]
+			p.tree.repoint(at.top, at.mount.Point, m.Point, event.PathExact)
+			*at = at.movedTo(m)
+		}
+	}
+	for id, s := range p.seen {
+		if mounts.Below(s.point, old) {
+			s.point = new + s.point[len(old):]
+			p.seen[id] = s
+		}
+	}
 }
 
 // look notes which mounts under the roots are there now, and returns those that came, went or moved since it last did.
@@ -257,6 +319,16 @@ func (p *plan) look(table *mounts.Table) (from, to []sighting) {
 		if _, still := p.seen[id]; !still {
 			gone = append(gone, before[id])
 		}
+	}
+	p.bears = map[fanotify.FSID]bool{}
+	bearers := map[mounts.Device]bool{}
+	for _, m := range table.Mounts {
+		if on, ok := table.ByID(m.Parent); ok && on.ID != m.ID {
+			bearers[on.Device] = true
+		}
+	}
+	for _, at := range p.places {
+		p.bears[at.id()] = bearers[at.mount.Device]
 	}
 	p.tree.reach(p.places, table)
 	return append(gone, from...), append(make([]sighting, len(gone)), to...)

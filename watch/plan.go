@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"fanlight/event"
 	"fanlight/fanotify"
 	"fanlight/internal/mounts"
@@ -101,6 +103,10 @@ func (p *plan) wanted(table *mounts.Table) ([]place, error) {
 	for _, at := range p.places {
 		// What was covered meanwhile stays: what is open there goes on, and the cover may be taken away.
 		m, attached := mountOf(at, table)
+		if attached && !table.Unique && table.Visible(m) {
+			top, err := fanotify.HandleAt(unix.AT_FDCWD, m.Point)
+			attached = err == nil && top == at.top // or it is another one that got its id
+		}
 		if at = at.movedTo(m); attached && (p.whole || below(at.path, tops)) {
 			places = append(places, at)
 			known[at.spot()] = true

@@ -58,7 +58,6 @@ func newReader(config Config, w *Watcher) (*reader, error) {
 // run reads until the group is closed or the context is done, and then what was queued when it was.
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
-	defer r.tree.closeMounts()
 	wake := r.mounts.until(ctx)
 	ending, last := false, uint64(0)
 	for {
@@ -75,6 +74,7 @@ func (r *reader) run(ctx context.Context) error {
 		case err != nil:
 			return err
 		case ending && (n == 0 || r.counts.read.Load() >= last):
+			r.tellIdle()
 			return nil
 		case ending, r.pending.behind, len(r.pending.batches) > 0:
 			continue
@@ -167,7 +167,6 @@ func (r *reader) handleAll() error {
 				r.remounted(n)
 			}
 			if r.out.full() || len(r.out.events) >= r.config.MaxQueued {
-				r.tree.closeMounts()
 				r.flush()
 				full = true
 			}
@@ -182,7 +181,6 @@ func (r *reader) handleAll() error {
 		r.tree.settle()
 		r.processes.Idle()
 	}
-	r.tree.closeMounts() // before anybody sees the events, who may want to unmount
 	r.flush()
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"fanlight/internal/mounts"
 )
 
-// maxPoints is how many mounts of a filesystem are tried when it has to be asked.
-const maxPoints = 8
+// maxWays is how many mounts of a filesystem are tried when it has to be asked.
+const maxWays = 8
 
 // reach notes through which mounts each filesystem can be asked: any that is visible, those that show most of it first.
 func (t *tree) reach(places []place, table *mounts.Table) {
@@ -34,23 +34,36 @@ func (t *tree) reach(places []place, table *mounts.Table) {
 			}
 			return 1
 		})
-		visible[device] = list[:min(len(list), maxPoints)]
+		visible[device] = list[:min(len(list), maxWays)]
 	}
 	for _, at := range places {
-		fs := t.systems[at.id()]
-		fs.points = fs.points[:0]
-		for _, m := range visible[at.mount.Device] {
-			fs.points = append(fs.points, m.Point)
+		if list := visible[at.mount.Device]; len(list) > 0 {
+			t.systems[at.id()].ways = list
 		}
 	}
 }
 
-// repoint notes that a mount is somewhere else. Until settled, nobody knows which events were before that.
-func (t *tree) repoint(top fanotify.Handle, old, new string) {
+// repoint notes that a mount is somewhere else.
+func (t *tree) repoint(top fanotify.Handle, old, new string, state event.PathState) {
 	if n := t.nodes[top]; n != nil && n.point == old {
-		n.point, n.state = new, event.PathCurrent
+		n.point, n.state = new, state
 		t.gen++
 	}
+}
+
+// uproot notes that a place is watched no more, and its directory no root unless it is one by itself. If its path was that
+// of the mount, it is asked for when it is met.
+func (t *tree) uproot(at place, root bool) {
+	n := t.nodes[at.top]
+	if n == nil || at.path != at.mount.Point {
+		return
+	}
+	n.root = root
+	if n.point == at.mount.Point {
+		n.point, n.parent, n.arrivals = "", nil, t.arrivals-1
+	}
+	t.last = nil
+	t.gen++
 }
 
 // settled notes that all events are handled that were before a change of the filesystem's places.
@@ -65,10 +78,7 @@ func (t *tree) settled(id fanotify.FSID, places []place) {
 
 // forget forgets a filesystem.
 func (t *tree) forget(id fanotify.FSID) {
-	if fs := t.systems[id]; fs != nil {
-		fs.close()
-		delete(t.systems, id)
-	}
+	delete(t.systems, id)
 	maps.DeleteFunc(t.nodes, func(h fanotify.Handle, _ *node) bool { return h.FSID() == id })
 	clear(t.gone)
 	t.last = nil

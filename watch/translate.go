@@ -107,6 +107,7 @@ func (r *reader) rename(e *fanotify.Event) {
 	if child := e.Object(); child != nil {
 		if e.Mask.Has(fanotify.OnDir) {
 			r.tree.moved(child, to, new.Name)
+			r.carried(child, from, old.Name, to, new.Name)
 		} else if r.config.Events.Has(fanotify.MoveSelf) && to != nil {
 			r.moves[r.nmove%len(r.moves)] = move{fanotify.Handle(child), fanotify.Handle(new.Dir), string(new.Name)}
 			r.nmove++

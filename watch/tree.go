@@ -10,6 +10,7 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/mounts"
 )
 
 // tree is what is known of the directories: where each is at the event being handled.
@@ -132,7 +133,7 @@ func (t *tree) plant(at place, state event.PathState) error {
 	}
 	fs := t.systems[at.id()]
 	if fs == nil {
-		fs = &filesystem{id: at.id(), points: []string{at.mount.Point}, fd: -1}
+		fs = &filesystem{id: at.id(), ways: []mounts.Mount{at.mount}, fd: -1}
 		t.systems[at.id()] = fs
 	}
 	n := t.nodes[at.top]
@@ -140,7 +141,7 @@ func (t *tree) plant(at place, state event.PathState) error {
 		n = new(node)
 		t.nodes[at.top] = n
 	}
-	if n.point == "" && !t.isInside(n) {
+	if n.point == "" && !t.isInside(n.parent) {
 		// Where another mount shows it nobody wants to know.
 		n.point, n.parent, n.name, n.state = at.mount.Point, nil, "", state
 		t.gen++
@@ -251,6 +252,7 @@ func (t *tree) moved(child fanotify.HandleBytes, parent *node, name []byte) {
 	n := t.nodes[h]
 	if t.isInside(parent) && !t.isInside(n) {
 		t.arrivals++
+		t.last = nil
 	}
 	switch {
 	case n == nil && parent == nil:
