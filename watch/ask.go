@@ -21,6 +21,8 @@ type filesystem struct {
 	// filesystem from being unmounted.
 	fd    int
 	whole bool // everything on it is watched
+
+	namespace uint64 // in which it is mounted, if it is not the own one
 }
 
 // open makes sure that fd is open.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fanlight/event"
@@ -29,6 +30,9 @@ type mountWatch struct {
 	next    uint64 // the number of read events at which the first of them is due
 	force   bool   // mounts may have changed although nothing told of it
 
+	scan  atomic.Bool // it is time to look for other mount namespaces
+	timer *time.Timer // that says so, nil if they are of no interest
+
 	mu     sync.Mutex
 	cancel context.CancelFunc // ends a wait of the reader
 }
@@ -48,20 +52,32 @@ type actor struct {
 
 const never = math.MaxUint64
 
+// scanEvery is how often other mount namespaces are looked for. Nothing tells of a new one.
+const scanEvery = 5 * time.Second
+
 // newMountWatch begins to watch the mounts. What changed before the plan is made may be told, too.
-func newMountWatch(old bool) (*mountWatch, error) {
+func newMountWatch(config Config) (*mountWatch, error) {
 	w := &mountWatch{next: never, cancel: func() {}}
 	watch := mounts.WatchChanges
-	if old {
+	if config.oldMounts {
 		watch = mounts.PollChanges
 	}
 	var err error
-	w.changes, err = watch(func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.cancel()
-	})
+	w.changes, err = watch(w.wake)
+	if err == nil && config.AllNamespaces {
+		w.timer = time.AfterFunc(scanEvery, func() {
+			w.scan.Store(true)
+			w.wake()
+		})
+	}
 	return w, err
+}
+
+// wake ends a wait of the reader.
+func (w *mountWatch) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancel()
 }
 
 // until returns a context that is done when there are changes to take, too. What changed before may not be noticed.
@@ -76,44 +92,49 @@ func (w *mountWatch) until(ctx context.Context) context.Context {
 
 // close ends it; the reader must have ended.
 func (w *mountWatch) close() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 	w.changes.Close()
 	w.cancel()
 }
 
 // lookAtMounts brings the plan up to date if something was mounted or unmounted under the roots.
-func (r *reader) lookAtMounts() error {
+func (r *reader) lookAtMounts() {
 	w := r.mounts
 	w.list = w.changes.Take(w.list[:0])
-	due := dueRemount{actors: map[uint64]actor{}}
-	concerned := w.force || len(w.list) > maxChanges
-	w.force = false
-	for _, c := range w.list {
-		if len(due.actors) < maxChanges {
-			due.actors[c.ID] = actor{pid: c.PID}
-		}
-		concerned = concerned || r.plan.concerns(c)
+	concerned := w.force || len(w.list) > maxChanges || w.timer != nil && w.scan.Load()
+	for i := 0; i < len(w.list) && !concerned; i++ {
+		concerned = r.plan.concerns(w.list[i])
 	}
 	if !concerned {
-		return nil
+		return
 	}
 	r.counts.replans.Add(1)
-	var err error
-	if due.remount, err = r.plan.replan(); err != nil {
-		return err
+	change, err := r.plan.replan()
+	w.force = err != nil || change.again
+	if w.timer != nil && w.scan.Swap(false) {
+		w.timer.Reset(scanEvery)
+	}
+	if err != nil {
+		return
+	}
+	due := dueRemount{remount: change, actors: map[uint64]actor{}}
+	for _, c := range w.list {
+		if c.PID != 0 && len(due.actors) < maxChanges {
+			due.actors[c.ID] = actor{pid: c.PID}
+		}
 	}
 	r.coverage.Store(&r.plan.coverage)
 	due.at = r.counts.read.Load() + r.waiting()
 	if !r.config.NoProcesses {
 		for id, a := range due.actors {
-			if a.pid != 0 {
-				due.actors[id] = actor{a.pid, r.processes.Lookup(a.pid)}
-			}
+			due.actors[id] = actor{a.pid, r.processes.Lookup(a.pid)}
 		}
 	}
 	if w.due = append(w.due, due); len(w.due) == 1 {
 		w.next = due.at
 	}
-	return nil
 }
 
 // maxChanges is how many changes at once are looked at one by one.
@@ -175,7 +196,7 @@ func (r *reader) tellMount(from, to sighting, actors map[uint64]actor) {
 		return
 	}
 	e := r.emit(m, p)
-	e.MountID = max(from.id, to.id)
+	e.MountID, e.Namespace = max(from.id, to.id), max(from.namespace, to.namespace)
 	e.PathState = event.PathExact
 	e.PID, e.Process = actors[e.MountID].pid, actors[e.MountID].process
 }
@@ -198,6 +219,6 @@ func (r *reader) carried(child fanotify.HandleBytes, from *node, old []byte, to 
 	inside, stays := r.tree.isInside(from), r.tree.isInside(to)
 	r.mounts.force = r.mounts.force || inside != stays
 	if from != nil && to != nil && from.worst != event.PathUnknown && to.worst != event.PathUnknown {
-		r.plan.renamed(string(appendName(from.appendPath(nil), old)), string(appendName(to.appendPath(nil), new)))
+		r.plan.renamed(r.tree.systems[child.FSID()].namespace, string(appendName(from.appendPath(nil), old)), string(appendName(to.appendPath(nil), new)))
 	}
 }

@@ -19,8 +19,10 @@ type plan struct {
 	mask  fanotify.Mask
 	tree  *tree
 	read  func() (*mounts.Table, error)
-	roots []root
-	whole bool // the whole machine
+	// follow watches the mounts of another namespace, too; nil when other namespaces are of no interest.
+	follow func(link string)
+	roots  []root
+	whole  bool // the whole machine
 
 	places  []place
 	refused map[spot]error         // places that can't be watched
@@ -33,28 +35,32 @@ type plan struct {
 
 // sighting is a mount that was told of.
 type sighting struct {
-	id    uint64 // unique, 0 when the kernel doesn't say
-	point string
+	id        uint64 // unique, 0 when the kernel doesn't say
+	point     string
+	namespace uint64
 }
 
 // newPlan watches everything under the roots. Places that refuse are left out, with the reason in the coverage; one
 // that was asked for is an error, and so is none left.
-func newPlan(config Config, group *fanotify.Group, t *tree) (*plan, error) {
+func newPlan(config Config, group *fanotify.Group, t *tree, follow func(string)) (*plan, error) {
 	p := &plan{
 		group: group, mask: config.Events&^mountEvents | needed, tree: t, read: mounts.Read,
 		whole: len(config.Roots) == 0, refused: map[spot]error{},
 	}
+	if config.AllNamespaces {
+		p.follow = follow
+	}
 	if config.oldMounts {
 		p.read = mounts.ReadInfo
 	}
-	table, err := p.read()
+	s, err := p.survey()
 	if err == nil {
 		p.roots, err = findRoots(config.Roots)
 	}
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := p.wanted(table)
+	wanted, err := p.wanted(s)
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +75,22 @@ func newPlan(config Config, group *fanotify.Group, t *tree) (*plan, error) {
 		}
 		return nil, errors.New("no filesystem to watch is mounted")
 	}
-	p.look(table)
+	p.look(s)
 	p.cover(wanted)
 	return p, nil
+}
+
+// survey finds out what is mounted.
+func (p *plan) survey() (survey, error) {
+	table, err := p.read()
+	if err != nil || p.follow == nil {
+		return survey{Table: table}, err
+	}
+	others, err := mounts.Elsewhere()
+	for _, n := range others {
+		p.follow(n.Link)
+	}
+	return survey{table, others}, err
 }
 
 // take begins to watch a place: it marks its filesystem and puts it into the tree.
@@ -83,7 +102,7 @@ func (p *plan) take(at place) error {
 			state = event.PathCurrent // what was before may be in the queue yet
 		}
 		if err = p.tree.plant(at, state); err != nil {
-			p.unmark(at, at.path)
+			p.unmark(at, at.reach(at.path))
 		}
 	}
 	if err != nil {
@@ -100,23 +119,28 @@ func (p *plan) mark(at *place) (err error) {
 	if !at.isDir && at.path == at.mount.Point {
 		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
 	}
-	path := at.path
+	path := at.reach(at.path)
 	if err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0); errors.Is(err, unix.ENOENT) {
-		path = at.mount.Point // the root isn't there now
+		path = at.reach(at.mount.Point) // the root isn't there now
 		err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0)
 	}
 	if err != nil {
 		return err
 	}
-	if at.top, err = fanotify.HandleAt(unix.AT_FDCWD, at.mount.Point); err != nil {
+	if at.top, err = fanotify.HandleAt(unix.AT_FDCWD, at.reach(at.mount.Point)); err == nil && at.isDir {
+		if at.handle, err = fanotify.HandleAt(unix.AT_FDCWD, at.reach(at.path)); errors.Is(err, unix.ENOENT) {
+			err = nil
+		}
+	}
+	if err == nil && at.unique {
+		var id uint64
+		if id, err = fanotify.MountIDAt(unix.AT_FDCWD, path); err == nil && id != at.mount.ID {
+			err = errMovedAway
+		}
+	}
+	if err != nil {
 		p.unmark(*at, path)
 		return rootError(at.path, err)
-	}
-	if at.isDir {
-		if at.handle, err = fanotify.HandleAt(unix.AT_FDCWD, at.path); err != nil && !errors.Is(err, unix.ENOENT) {
-			p.unmark(*at, path)
-			return rootError(at.path, err)
-		}
 	}
 	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.
 	twin := slices.IndexFunc(p.places, func(old place) bool { return old.id() == at.id() && old.mount.Device != at.mount.Device })
@@ -128,6 +152,19 @@ func (p *plan) mark(at *place) (err error) {
 	return nil
 }
 
+// errMovedAway is told of a change that comes to be known next.
+var errMovedAway = errors.New("mounted, moved or unmounted just now: try again")
+
+// passing reports whether a place that refused may be tried again.
+func passing(err error) bool {
+	for _, reason := range []error{errMovedAway, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
 // unmark ends the mark of a place's filesystem, which path leads to, unless another place needs it.
 func (p *plan) unmark(at place, path string) {
 	if !slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
@@ -137,20 +174,27 @@ func (p *plan) unmark(at place, path string) {
 
 // drop ends the mark of the filesystem of a place that is watched no more, if no other is on it. It reports whether the
 // filesystem is still mounted; where that can't be reached, the mark stays.
-func (p *plan) drop(at place, table *mounts.Table) (mounted bool) {
+func (p *plan) drop(at place, s survey) (mounted bool) {
 	another := func(other place) bool { return other.mount.Device == at.mount.Device && other.id() != at.id() }
 	if slices.ContainsFunc(p.places, another) {
 		return false // that has its device number now
 	}
-	for _, m := range table.Mounts {
-		if m.Device != at.mount.Device {
-			continue
+	unmark := func(table *mounts.Table, via string) (done bool) {
+		for _, m := range table.Mounts {
+			if m.Device != at.mount.Device {
+				continue
+			}
+			mounted = true
+			if table.Visible(m) {
+				p.unmark(at, via+m.Point)
+				return true
+			}
 		}
-		mounted = true
-		if table.Visible(m) {
-			p.unmark(at, m.Point)
-			break
-		}
+		return false
+	}
+	done := unmark(s.Table, "")
+	for i := 0; i < len(s.others) && !done; i++ {
+		done = unmark(s.others[i].Table, s.others[i].Roots[0])
 	}
 	return mounted
 }
@@ -160,15 +204,16 @@ type remount struct {
 	from, to []sighting      // mounts that came, went, or moved: of each index, one may be empty
 	unsure   []fanotify.FSID // whose paths are not sure before it
 	left     []place         // that are watched no more
+	again    bool            // something may be possible later
 }
 
 // replan brings the plan up to date with the mounts.
 func (p *plan) replan() (remount, error) {
-	table, err := p.read()
+	s, err := p.survey()
 	if err != nil {
 		return remount{}, err
 	}
-	wanted, err := p.wanted(table)
+	wanted, err := p.wanted(s)
 	if err != nil {
 		return remount{}, err
 	}
@@ -196,8 +241,8 @@ func (p *plan) replan() (remount, error) {
 		before[at.mount.ID] = slices.Delete(here, i, i+1)
 		kept[at.id()] = true
 		p.places = append(p.places, at)
-		if !table.Unique {
-			_ = p.group.Mark(fanotify.TargetFilesystem, at.mount.Point, p.mask, 0) // perhaps another one with its id
+		if !at.unique {
+			_ = p.group.Mark(fanotify.TargetFilesystem, at.reach(at.mount.Point), p.mask, 0) // perhaps it has its id again
 		}
 	}
 	again := map[fanotify.FSID]bool{} // filesystems that went and came
@@ -206,12 +251,13 @@ func (p *plan) replan() (remount, error) {
 		if at.top != "" {
 			continue
 		}
-		if err, known := p.refused[at.spot()]; known && table.Unique {
+		if err, known := p.refused[at.spot()]; known && at.unique && !passing(err) {
 			refused[at.spot()] = err
 			continue
 		}
 		if err := p.take(at); err != nil {
 			refused[at.spot()] = err
+			r.again = r.again || passing(err)
 		} else if id := p.places[len(p.places)-1].id(); marked[id] {
 			again[id] = !kept[id]
 			r.unsure = append(r.unsure, id)
@@ -225,22 +271,22 @@ func (p *plan) replan() (remount, error) {
 	}
 	for _, here := range before {
 		for _, at := range here {
-			if p.leave(at, table, kept[at.id()]) {
+			if p.leave(at, s, kept[at.id()]) {
 				r.unsure = append(r.unsure, at.id())
 			}
 			r.left = append(r.left, at)
 		}
 	}
-	r.from, r.to = p.look(table)
+	r.from, r.to = p.look(s)
 	p.cover(wanted)
 	return r, nil
 }
 
 // leave begins to end the watch of a place, and reports whether paths on its filesystem are not sure meanwhile. It ends
 // with left, when the events before are handled.
-func (p *plan) leave(at place, table *mounts.Table, kept bool) (unsure bool) {
+func (p *plan) leave(at place, s survey, kept bool) (unsure bool) {
 	i := slices.IndexFunc(p.places, func(other place) bool { return other.top == at.top })
-	switch mounted := p.drop(at, table); {
+	switch mounted := p.drop(at, s); {
 	case i >= 0:
 		p.tree.repoint(at.top, at.mount.Point, p.places[i].mount.Point, event.PathCurrent)
 	case kept && at.path != at.mount.Point:
@@ -270,17 +316,17 @@ func (p *plan) left(at place) {
 }
 
 // renamed notes that a directory has another name, with the mounts below it.
-func (p *plan) renamed(old, new string) {
+func (p *plan) renamed(namespace uint64, old, new string) {
 	for i := range p.places {
 		at := &p.places[i]
-		if m := at.mount; mounts.Below(m.Point, old) {
+		if m := at.mount; at.namespace == namespace && mounts.Below(m.Point, old) {
 			m.Point = new + m.Point[len(old):]
 			p.tree.repoint(at.top, at.mount.Point, m.Point, event.PathExact)
 			*at = at.movedTo(m)
 		}
 	}
 	for id, s := range p.seen {
-		if mounts.Below(s.point, old) {
+		if s.namespace == namespace && mounts.Below(s.point, old) {
 			s.point = new + s.point[len(old):]
 			p.seen[id] = s
 		}
@@ -288,7 +334,8 @@ func (p *plan) renamed(old, new string) {
 }
 
 // look notes which mounts under the roots are there now, and returns those that came, went or moved since it last did.
-func (p *plan) look(table *mounts.Table) (from, to []sighting) {
+func (p *plan) look(in survey) (from, to []sighting) {
+	table := in.Table
 	tops := p.tops()
 	devices, on := map[mounts.Device]bool{}, map[uint64]bool{}
 	for _, at := range p.places {
@@ -312,6 +359,19 @@ func (p *plan) look(table *mounts.Table) (from, to []sighting) {
 			from, to = append(from, sighting{}), append(to, s)
 		} else if known && before[m.ID] != s {
 			from, to = append(from, before[m.ID]), append(to, s)
+		}
+	}
+	for _, at := range p.places {
+		if at.namespace == 0 {
+			continue
+		}
+		s := sighting{point: at.mount.Point, namespace: at.namespace}
+		if at.unique {
+			s.id = at.mount.ID
+		}
+		p.seen[at.mount.ID], p.related[at.mount.ID] = s, true
+		if _, known := before[at.mount.ID]; !known {
+			from, to = append(from, sighting{}), append(to, s)
 		}
 	}
 	var gone []sighting
@@ -339,6 +399,24 @@ func (p *plan) has(id fanotify.FSID) bool {
 	return slices.ContainsFunc(p.places, func(at place) bool { return at.id() == id })
 }
 
+// namespaceOf returns the mount namespace in which the paths of an event are such, 0 for the own one.
+func (p *plan) namespaceOf(e *fanotify.Event) uint64 {
+	if p.follow == nil {
+		return 0
+	}
+	h := e.Object()
+	if at, ok := e.Dir(); ok {
+		h = at.Dir
+	}
+	if h == nil {
+		return 0
+	}
+	if fs := p.tree.systems[h.FSID()]; fs != nil {
+		return fs.namespace
+	}
+	return 0
+}
+
 // concerns reports whether a change may change the plan.
 func (p *plan) concerns(c mounts.Change) bool {
 	if c.ID == 0 || p.related[c.ID] || p.whole && c.Mask.Has(fanotify.MntAttach) {
@@ -349,7 +427,7 @@ func (p *plan) concerns(c mounts.Change) bool {
 	}
 	m, err := fanotify.StatMount(fanotify.OwnNamespace, c.ID)
 	if errors.Is(err, unix.ENOENT) {
-		return false // it came and went
+		return p.follow != nil // it came and went, or is in another namespace
 	}
 	tops := p.tops()
 	return err != nil || below(m.Point, tops) || slices.ContainsFunc(tops, func(top string) bool { return mounts.Below(top, m.Point) })
@@ -364,7 +442,8 @@ func (p *plan) cover(wanted []place) {
 			name = at.path
 		}
 		p.coverage = append(p.coverage, Coverage{
-			Root: name, MountPoint: at.mount.Point, FSType: at.mount.FSType, Err: p.refused[at.spot()],
+			Root: name, MountPoint: at.mount.Point, FSType: at.mount.FSType, Namespace: at.namespace,
+			Err: p.refused[at.spot()],
 		})
 	}
 }

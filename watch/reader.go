@@ -44,10 +44,10 @@ func newReader(config Config, w *Watcher) (*reader, error) {
 	r.pending = pending{group: w.group, max: config.MaxBacklog * readEvent}
 	r.tree = newTree(&r.pending, config.MaxDirs)
 	var err error
-	if r.mounts, err = newMountWatch(config.oldMounts); err != nil {
+	if r.mounts, err = newMountWatch(config); err != nil {
 		return nil, err
 	}
-	if r.plan, err = newPlan(config, w.group, r.tree); err != nil {
+	if r.plan, err = newPlan(config, w.group, r.tree, r.mounts.changes.Follow); err != nil {
 		r.mounts.close()
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func (r *reader) run(ctx context.Context) error {
 func (r *reader) turn() (int, error) {
 	n, err := r.pending.read()
 	if err == nil {
-		err = r.lookAtMounts()
+		r.lookAtMounts()
 	}
 	switch {
 	case err != nil:
@@ -152,9 +152,7 @@ func (r *reader) handleAll() error {
 		}
 	}
 	for full := false; len(r.pending.batches) > 0 && !full; {
-		if err := r.lookAtMounts(); err != nil {
-			return err
-		}
+		r.lookAtMounts()
 		for e, err := range r.pending.batches[0].Events() {
 			if err != nil {
 				// The kernel doesn't write such a thing. What it says is lost.

@@ -37,7 +37,13 @@ func (t *tree) reach(places []place, table *mounts.Table) {
 		visible[device] = list[:min(len(list), maxWays)]
 	}
 	for _, at := range places {
-		if list := visible[at.mount.Device]; len(list) > 0 {
+		list := visible[at.mount.Device]
+		for _, root := range at.via {
+			way := at.mount
+			way.Point = root + way.Point
+			list = append(list, way)
+		}
+		if len(list) > 0 {
 			t.systems[at.id()].ways = list
 		}
 	}

@@ -225,7 +225,7 @@ func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask, h fanotify.HandleB
 // report emits an event with its process.
 func (r *reader) report(e *fanotify.Event, m fanotify.Mask, state event.PathState, p paths) {
 	out := r.emit(m, p)
-	out.PID, out.PathState = e.PID, state
+	out.PID, out.PathState, out.Namespace = e.PID, state, r.plan.namespaceOf(e)
 	if e.PID != 0 && !r.config.NoProcesses {
 		out.Process = r.processes.Lookup(e.PID)
 	}

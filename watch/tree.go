@@ -133,7 +133,7 @@ func (t *tree) plant(at place, state event.PathState) error {
 	}
 	fs := t.systems[at.id()]
 	if fs == nil {
-		fs = &filesystem{id: at.id(), ways: []mounts.Mount{at.mount}, fd: -1}
+		fs = &filesystem{id: at.id(), ways: []mounts.Mount{at.mount}, fd: -1, namespace: at.namespace}
 		t.systems[at.id()] = fs
 	}
 	n := t.nodes[at.top]
@@ -160,7 +160,7 @@ func (t *tree) plant(at place, state event.PathState) error {
 	path := at.mount.Point
 	for _, name := range names {
 		path = filepath.Join(path, name)
-		handle, err := fanotify.HandleAt(unix.AT_FDCWD, path)
+		handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.reach(path))
 		switch {
 		case errors.Is(err, unix.ENOENT), err == nil && handle.FSID() != at.id():
 			return nil // removed since, or covered by a mount; it is watched when it is met

@@ -30,6 +30,10 @@ type Config struct {
 	// Roots are directories, files or mount points, spelled in any way. Without a root, every mounted filesystem but
 	// the kernel's own pseudo filesystems is watched.
 	Roots []string
+	// AllNamespaces watches filesystems, too, that are mounted only in the mount namespaces of other processes, below
+	// the same roots there. Their paths are those in the namespace, which Event.Namespace tells. Namespaces and mounts
+	// that come later are found within seconds. Only namespaces of processes that /proc shows are found.
+	AllNamespaces bool
 	// Events is what to report; zero means Changes. A directory's events are reported too, with OnDir.
 	Events fanotify.Mask
 	// Latency is how long to let events gather between two reads, so that one read takes many of them: it halves the
@@ -77,6 +81,7 @@ type Coverage struct {
 	Root       string // the root that was asked for, or the mount point that was found below one
 	MountPoint string // where the filesystem is mounted
 	FSType     string // such as "ext4"
+	Namespace  uint64 // the mount namespace in which these are such, if it is not the own one; see event.Event
 	Err        error  // why it is not watched; nil when it is
 }
 
