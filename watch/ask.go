@@ -10,64 +10,87 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/mounts"
 )
 
-// filesystem is a watched filesystem, as the kernel is asked through its mounts.
+// filesystem is a watched filesystem, as the kernel is asked through it.
 type filesystem struct {
-	id     fanotify.FSID // in events
-	mounts []*mount      // those that show most of it first
-	whole  bool          // everything on it is watched
-	inodes *inodes       // directory by directory; nil when it has one mark
+	id   fanotify.FSID
+	ways []mounts.Mount // to ask it through: the mounts that show most of it first
+	// fd is a descriptor of the mount, -1 most of the time: it is open only for one question, because it would keep the
+	// filesystem from being unmounted.
+	fd    int
+	whole bool // everything on it is watched
+
+	subvolumes bool    // it is a btrfs, and mounts show its subvolumes
+	inodes     *inodes // directory by directory; nil when it has one mark
+
+	namespace uint64 // in which it is mounted, if it is not the own one
+	via       string // what leads into that
 }
 
-// mount is a mount of a filesystem. It may show only a part of it, such as a subvolume.
-type mount struct {
-	point string
-	id    fanotify.FSID // of what is mounted there, which for a subvolume is not that of events
-	all   bool          // it shows the whole filesystem
-	// fd is a descriptor of the mount, -1 most of the time: it is open only while events are handled, because it would
-	// keep the filesystem from being unmounted.
-	fd int
-}
-
-// open makes sure that fd is open.
-func (m *mount) open() error {
-	if m.fd >= 0 {
+// open opens fd through a mount.
+func (fs *filesystem) open(way mounts.Mount) error {
+	err := fs.openAt(way.Point)
+	if err == nil {
 		return nil
 	}
-	fd, err := unix.Open(m.point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	// A directory above it may have another name by now.
+	if m, merr := fanotify.StatMount(fanotify.OwnNamespace, way.ID); merr == nil && m.Point != way.Point {
+		err = fs.openAt(m.Point)
+	}
+	return err
+}
+
+// is reports whether the id, as statfs(2) tells it, is the filesystem's. Subvolumes of a btrfs have ids of their own,
+// that differ in the bits of their number (btrfs_statfs in fs/btrfs/super.c).
+func (fs *filesystem) is(id fanotify.FSID) bool {
+	return id == fs.id || fs.subvolumes && sameBtrfs(id, fs.id)
+}
+
+// openAt opens fd at a mount point.
+func (fs *filesystem) openAt(point string) error {
+	fd, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	// Something else may be mounted there by now, where the handles would mean something else.
-	if h, err := fanotify.HandleAt(fd, ""); err != nil || h.FSID() != m.id {
+	if h, err := fanotify.HandleAt(fd, ""); err != nil || !fs.is(h.FSID()) {
 		unix.Close(fd)
 		return errUnknownFilesystem
 	}
-	m.fd = fd
+	fs.fd = fd
 	return nil
 }
 
-// close closes the descriptors of the mounts.
-func (fs *filesystem) close() {
-	for _, m := range fs.mounts {
-		if m.fd >= 0 {
-			unix.Close(m.fd)
-			m.fd = -1
-		}
+// uncover replaces fd by one of a mount of our own, on which nothing is mounted. It isn't attached anywhere and ends
+// with fd.
+func (fs *filesystem) uncover() error {
+	tree, err := unix.OpenTree(fs.fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
 	}
+	defer unix.Close(tree)
+	fd, err := unix.Openat(tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	fs.close()
+	fs.fd = fd
+	return nil
 }
 
-// closeMounts closes the descriptors of all mounts.
-func (t *tree) closeMounts() {
-	for _, fs := range t.systems {
-		fs.close()
+// close closes fd.
+func (fs *filesystem) close() {
+	if fs.fd >= 0 {
+		unix.Close(fs.fd)
+		fs.fd = -1
 	}
 }
 
 // resolve returns the node of a directory, nil when nobody knows where it is, or was.
 func (t *tree) resolve(h fanotify.HandleBytes) *node {
-	if t.last != nil && t.last.arrivals == t.arrivals && string(t.lastHandle) == string(h) {
+	if t.last != nil && string(t.lastHandle) == string(h) {
 		return t.last
 	}
 	n := t.nodes[fanotify.Handle(h)]
@@ -218,12 +241,12 @@ func (t *tree) ask(h fanotify.Handle) (steps []step, err error) {
 		return nil, errUnknownFilesystem
 	}
 	err = errUnknownFilesystem
-	for _, m := range fs.mounts {
-		found, refused := t.askAt(m, h)
+	for _, way := range fs.ways {
+		found, refused := t.askThrough(fs, way, h)
 		switch {
 		case errors.Is(refused, unix.ESTALE):
 			return nil, refused
-		case refused == nil && (m.all || t.nodes[found[len(found)-1].handle] != nil):
+		case refused == nil && (way.Root == "/" || t.nodes[found[len(found)-1].handle] != nil):
 			return found, nil
 		case refused == nil && steps == nil:
 			steps, err = found, nil
@@ -234,12 +257,27 @@ func (t *tree) ask(h fanotify.Handle) (steps []step, err error) {
 	return steps, err
 }
 
-// askAt is ask through one mount.
-func (t *tree) askAt(m *mount, h fanotify.Handle) ([]step, error) {
-	if err := m.open(); err != nil {
+// askThrough is ask through one mount.
+func (t *tree) askThrough(fs *filesystem, way mounts.Mount, h fanotify.Handle) ([]step, error) {
+	if err := fs.open(way); err != nil {
 		return nil, err
 	}
-	fd, err := h.Open(m.fd, unix.O_PATH|unix.O_DIRECTORY)
+	defer fs.close()
+	steps, err := t.walkUp(fs, h)
+	if errors.Is(err, errCovered) {
+		if err = fs.uncover(); err == nil {
+			steps, err = t.walkUp(fs, h)
+		}
+	}
+	return steps, err
+}
+
+// errCovered says that something is mounted on a directory on the way up.
+var errCovered = errors.New("something is mounted on the directory above")
+
+// walkUp asks the kernel for the steps from a directory up to one that is in the tree.
+func (t *tree) walkUp(fs *filesystem, h fanotify.Handle) ([]step, error) {
+	fd, err := h.Open(fs.fd, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -250,6 +288,9 @@ func (t *tree) askAt(m *mount, h fanotify.Handle) ([]step, error) {
 		up, err := unix.Openat2(fd, "..", &unix.OpenHow{
 			Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV,
 		})
+		if errors.Is(err, unix.EXDEV) && !isMountRoot(fd) {
+			return nil, errCovered
+		}
 		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOENT) {
 			// The root of another mount of the filesystem, or outside of the part that our mount shows.
 			return append(steps, step{handle: h}), nil
@@ -257,7 +298,7 @@ func (t *tree) askAt(m *mount, h fanotify.Handle) ([]step, error) {
 		if err != nil {
 			return nil, err
 		}
-		parent, err := handleOf(up, h.FSID())
+		parent, err := handleOf(up, fs.id)
 		if err == nil && parent == h {
 			unix.Close(up)
 			return append(steps, step{handle: h}), nil
@@ -277,6 +318,13 @@ func (t *tree) askAt(m *mount, h fanotify.Handle) ([]step, error) {
 			return append(steps, step{handle: h}), nil
 		}
 	}
+}
+
+// isMountRoot reports whether an open directory is the root of its mount (statx(2), since Linux 5.8).
+func isMountRoot(fd int) bool {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
+	return err != nil || st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // impossible is a name that no file can have: it is too long.

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fanlight/event"
 	"fanlight/fanotify"
 )
 
@@ -66,6 +65,7 @@ type Coverage struct {
 	Root       string // the root that was asked for, or the mount point that was found below one
 	MountPoint string // where the filesystem is mounted
 	FSType     string // such as "ext4"
+	Namespace  uint64 // the mount namespace in which these are such, if it is not the own one; see event.Event
 	Err        error  // why it is not watched; nil when it is
 
 	Form   Form     // how it is watched
@@ -85,7 +85,7 @@ type form struct {
 	unseen []Unseen
 	id     fanotify.FSID // of a btrfs in events, with FormSubvolume
 	inodes *inodes       // with FormInodes
-	end    func()        // ends the reader of its own that watches it; nil without one
+	part   *part         // the reader of its own that watches it; nil without one
 }
 
 // coverage is what is known about a place, with its form, from which the counts come.
@@ -124,24 +124,24 @@ func needsInodes(err error) bool {
 func (at place) weak() bool { return at.id() == fanotify.FSID{} || at.mount.FSType == "btrfs" }
 
 // markInodes marks the directories of a place, with a reader of their own where that must be.
-func (p *plan) markInodes(at *place, state event.PathState) error {
+func (p *plan) markInodes(at *place) error {
 	if err := at.identify(); err != nil {
 		return err
 	}
 	if at.weak() || p.twin(*at) != nil {
 		return p.apart(at)
 	}
-	return p.takeInodes(at, state)
+	return p.takeInodes(at)
 }
 
 // takeInodes marks the directories of a place in this group.
-func (p *plan) takeInodes(at *place, state event.PathState) error {
+func (p *plan) takeInodes(at *place) error {
 	if fs := p.tree.systems[at.id()]; fs != nil && fs.inodes != nil {
 		at.form.inodes = fs.inodes // of another place on it
 	} else {
 		at.form.inodes = &inodes{group: p.group, mask: p.mask | fanotify.DeleteSelf | fanotify.EventOnChild, budget: p.budget}
 	}
-	if err := p.tree.plant(*at, state); err != nil {
+	if err := p.tree.plant(*at, p.stateOf(*at)); err != nil {
 		return err
 	}
 	return p.tree.prime(*at)

@@ -190,6 +190,8 @@ func tellOne(base string, e event.Event) string {
 	}
 	if e.Mask.Has(fanotify.Rename) {
 		text += " -> " + relative(base, e.NewPath)
+	} else if e.NewPath != "" {
+		text += " > " + relative(base, e.NewPath)
 	}
 	switch e.PathState {
 	case event.PathCurrent:

@@ -125,7 +125,11 @@ func (t *tree) openNode(h fanotify.Handle, n *node) (fd int, refused, err error)
 		return -1, nil, errElsewhere
 	}
 	slices.Reverse(names)
-	fd, err = openDir(unix.AT_FDCWD, n.point, unix.O_PATH, 0)
+	point := n.point
+	if fs := t.systems[h.FSID()]; fs != nil {
+		point = fs.via + point
+	}
+	fd, err = openDir(unix.AT_FDCWD, point, unix.O_PATH, 0)
 	for err == nil {
 		// As many names at a time as a path may have.
 		path := "."
@@ -143,7 +147,7 @@ func (t *tree) openNode(h fanotify.Handle, n *node) (fd int, refused, err error)
 		unix.Close(up)
 	}
 	if err != nil {
-		return -1, nil, elsewhere(err)
+		return -1, nil, goneIf(err)
 	}
 	if now, err := fanotify.HandleAt(fd, ""); err != nil || now != h {
 		unix.Close(fd)
@@ -177,8 +181,8 @@ func openDir(dirfd int, path string, flags, resolve uint64) (int, error) {
 // errElsewhere says that a directory is not where it was.
 var errElsewhere = errors.New("the directory is not there any more")
 
-// elsewhere tells errors that say so from others.
-func elsewhere(err error) error {
+// goneIf tells errors that say so from others.
+func goneIf(err error) error {
 	for _, gone := range []unix.Errno{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EXDEV, unix.ESTALE, unix.ENOTCONN} {
 		if errors.Is(err, gone) {
 			return errElsewhere

@@ -3,7 +3,9 @@ package watch
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"fanlight/event"
@@ -26,6 +28,10 @@ type mountWatch struct {
 	list    []mounts.Change
 	due     []dueRemount
 	next    uint64 // the number of read events at which the first of them is due
+	force   bool   // mounts may have changed although nothing told of it
+
+	scan  atomic.Bool // it is time to look for other mount namespaces
+	timer *time.Timer // that says so, nil if they are of no interest
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // ends a wait of the reader
@@ -46,20 +52,32 @@ type actor struct {
 
 const never = math.MaxUint64
 
+// scanEvery is how often other mount namespaces are looked for. Nothing tells of a new one.
+const scanEvery = 5 * time.Second
+
 // newMountWatch begins to watch the mounts. What changed before the plan is made may be told, too.
-func newMountWatch(old bool) (*mountWatch, error) {
+func newMountWatch(config Config) (*mountWatch, error) {
 	w := &mountWatch{next: never, cancel: func() {}}
 	watch := mounts.WatchChanges
-	if old {
+	if config.oldMounts {
 		watch = mounts.PollChanges
 	}
 	var err error
-	w.changes, err = watch(func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.cancel()
-	})
+	w.changes, err = watch(w.wake)
+	if err == nil && config.AllNamespaces {
+		w.timer = time.AfterFunc(scanEvery, func() {
+			w.scan.Store(true)
+			w.wake()
+		})
+	}
 	return w, err
+}
+
+// wake ends a wait of the reader.
+func (w *mountWatch) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancel()
 }
 
 // until returns a context that is done when there are changes to take, too. What changed before may not be noticed.
@@ -74,6 +92,9 @@ func (w *mountWatch) until(ctx context.Context) context.Context {
 
 // close ends it; the reader must have ended.
 func (w *mountWatch) close() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
 	if w.changes != nil {
 		w.changes.Close()
 	}
@@ -81,41 +102,44 @@ func (w *mountWatch) close() {
 }
 
 // lookAtMounts brings the plan up to date if something was mounted or unmounted under the roots.
-func (r *reader) lookAtMounts() error {
+func (r *reader) lookAtMounts() {
 	w := r.mounts
 	if w.changes == nil {
-		return nil // another reader's
+		return // another reader's
 	}
 	w.list = w.changes.Take(w.list[:0])
-	due := dueRemount{actors: map[uint64]actor{}}
-	concerned := len(w.list) > maxChanges
-	for _, c := range w.list {
-		if len(due.actors) < maxChanges {
-			due.actors[c.ID] = actor{pid: c.PID}
-		}
-		concerned = concerned || r.plan.concerns(c)
+	concerned := w.force || len(w.list) > maxChanges || w.timer != nil && w.scan.Load()
+	for i := 0; i < len(w.list) && !concerned; i++ {
+		concerned = r.plan.concerns(w.list[i])
 	}
 	if !concerned {
-		return nil
+		return
 	}
 	r.counts.replans.Add(1)
-	var err error
-	if due.remount, err = r.plan.replan(); err != nil {
-		return err
+	change, err := r.plan.replan()
+	w.force = err != nil || change.again
+	if w.timer != nil && w.scan.Swap(false) {
+		w.timer.Reset(scanEvery)
+	}
+	if err != nil {
+		return
+	}
+	due := dueRemount{remount: change, actors: map[uint64]actor{}}
+	for _, c := range w.list {
+		if c.PID != 0 && len(due.actors) < maxChanges {
+			due.actors[c.ID] = actor{pid: c.PID}
+		}
 	}
 	r.coverage.Store(&r.plan.coverage)
 	due.at = r.counts.read.Load() + r.waiting()
 	if !r.config.NoProcesses {
 		for id, a := range due.actors {
-			if a.pid != 0 {
-				due.actors[id] = actor{a.pid, r.processes.Lookup(a.pid)}
-			}
+			due.actors[id] = actor{a.pid, r.processes.Lookup(a.pid)}
 		}
 	}
 	if w.due = append(w.due, due); len(w.due) == 1 {
 		w.next = due.at
 	}
-	return nil
 }
 
 // maxChanges is how many changes at once are looked at one by one.
@@ -129,13 +153,14 @@ func (r *reader) remounted(handled uint64) {
 		if w.due = w.due[1:]; len(w.due) == 0 {
 			w.due = nil
 		}
-		for _, id := range due.moved {
-			r.tree.settled(id, r.plan.places)
-		}
-		for _, id := range due.left {
-			if !r.plan.has(id) {
-				r.tree.forget(id)
+		for _, id := range due.unsure {
+			later := func(d dueRemount) bool { return slices.Contains(d.unsure, id) }
+			if !slices.ContainsFunc(w.due, later) {
+				r.tree.settled(id, r.plan.places)
 			}
+		}
+		for _, at := range due.left {
+			r.plan.left(at)
 		}
 		for i := range due.from {
 			r.tellMount(due.from[i], due.to[i], due.actors)
@@ -176,7 +201,7 @@ func (r *reader) tellMount(from, to sighting, actors map[uint64]actor) {
 		return
 	}
 	e := r.emit(m, p)
-	e.MountID = max(from.id, to.id)
+	e.MountID, e.Namespace = max(from.id, to.id), max(from.namespace, to.namespace)
 	e.PathState = event.PathExact
 	e.PID, e.Process = actors[e.MountID].pid, actors[e.MountID].process
 }
@@ -189,4 +214,16 @@ func (r *reader) tellIdle() {
 	r.now = time.Now()
 	r.remounted(never)
 	r.flush()
+}
+
+// carried notes that a directory was renamed, with whatever is mounted below it.
+func (r *reader) carried(child fanotify.HandleBytes, from *node, old []byte, to *node, new []byte) {
+	if !r.plan.bears[child.FSID()] {
+		return
+	}
+	inside, stays := r.tree.isInside(from), r.tree.isInside(to)
+	r.mounts.force = r.mounts.force || inside != stays
+	if from != nil && to != nil && from.worst != event.PathUnknown && to.worst != event.PathUnknown {
+		r.plan.renamed(r.tree.systems[child.FSID()].namespace, string(appendName(from.appendPath(nil), old)), string(appendName(to.appendPath(nil), new)))
+	}
 }

@@ -19,13 +19,16 @@ type plan struct {
 	mask  fanotify.Mask
 	tree  *tree
 	read  func() (*mounts.Table, error)
-	roots []root
-	whole bool // the whole machine
+	// follow watches the mounts of another namespace, too; nil when other namespaces are of no interest.
+	follow func(link string)
+	roots  []root
+	whole  bool // the whole machine
 
 	places  []place
-	refused map[spot]error      // places that can't be watched
-	seen    map[uint64]sighting // mounts of watched filesystems under the roots
-	related map[uint64]bool     // all mounts: whether a change may change the plan
+	refused map[spot]error         // places that can't be watched
+	seen    map[uint64]sighting    // mounts of watched filesystems under the roots
+	related map[uint64]bool        // all mounts: whether a change may change the plan
+	bears   map[fanotify.FSID]bool // filesystems that have mounts on their directories
 
 	coverage []coverage // never changed, only replaced
 
@@ -35,8 +38,9 @@ type plan struct {
 
 // sighting is a mount that was told of.
 type sighting struct {
-	id    uint64 // unique, 0 when the kernel doesn't say
-	point string
+	id        uint64 // unique, 0 when the kernel doesn't say
+	point     string
+	namespace uint64
 }
 
 // newPlan returns a plan to watch nothing yet with a group.
@@ -54,19 +58,19 @@ func newPlan(config Config, group *fanotify.Group, t *tree) *plan {
 // was asked for is an error, and so is none left.
 func (p *plan) watch(roots []string) error {
 	p.whole = len(roots) == 0
-	table, err := p.read()
+	s, err := p.survey()
 	if err == nil {
 		p.roots, err = findRoots(roots)
 	}
 	if err != nil {
 		return err
 	}
-	wanted, err := p.wanted(table)
+	wanted, err := p.wanted(s)
 	if err != nil {
 		return err
 	}
 	for _, at := range wanted {
-		if err := p.take(at, event.PathExact); err != nil && at.asked != "" {
+		if err := p.take(at); err != nil && at.asked != "" {
 			return err
 		}
 	}
@@ -76,23 +80,36 @@ func (p *plan) watch(roots []string) error {
 		}
 		return errors.New("no filesystem to watch is mounted")
 	}
-	p.look(table)
+	p.look(s)
 	p.cover(wanted)
 	return nil
 }
 
+// survey finds out what is mounted.
+func (p *plan) survey() (survey, error) {
+	table, err := p.read()
+	if err != nil || p.follow == nil {
+		return survey{Table: table}, err
+	}
+	others, err := mounts.Elsewhere()
+	for _, n := range others {
+		p.follow(n.Link)
+	}
+	return survey{table, others}, err
+}
+
 // take begins to watch a place in the richest form that its filesystem allows: it marks it and puts it into the tree.
-func (p *plan) take(at place, state event.PathState) error {
+func (p *plan) take(at place) error {
 	at.form = &form{kind: FormFilesystem, unseen: unseenBehind(at.mount.FSType)}
 	err := p.mark(&at)
 	switch {
 	case err == nil:
-		if err = p.tree.plant(at, state); err != nil {
-			p.unmark(at, at.path)
+		if err = p.tree.plant(at, p.stateOf(at)); err != nil {
+			p.unmark(at, at.reach(at.path))
 		}
 	case needsInodes(err):
 		at.form = &form{kind: FormInodes, reason: err, unseen: unseenByInodes(at, errors.Is(err, unix.EPERM))}
-		err = p.markInodes(&at, state)
+		err = p.markInodes(&at)
 	}
 	if err != nil {
 		p.refused[at.spot()] = err
@@ -102,15 +119,23 @@ func (p *plan) take(at place, state event.PathState) error {
 	return nil
 }
 
+// stateOf returns the state of paths in a place that is new.
+func (p *plan) stateOf(at place) event.PathState {
+	if p.seen != nil && p.tree.systems[at.id()] != nil {
+		return event.PathCurrent // what was before may be in the queue yet
+	}
+	return event.PathExact
+}
+
 // mark marks the filesystem of a place, whole. To mark it again changes nothing; but one that is marked may have parts
 // that refuse, the subvolumes of btrfs.
 func (p *plan) mark(at *place) (err error) {
 	if !at.isDir && at.path == at.mount.Point {
 		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
 	}
-	path := at.path
+	path := at.reach(at.path)
 	if err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0); errors.Is(err, unix.ENOENT) {
-		path = at.mount.Point // the root isn't there now
+		path = at.reach(at.mount.Point) // the root isn't there now
 		err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0)
 	}
 	if errors.Is(err, unix.EXDEV) && at.mount.FSType == "btrfs" {
@@ -134,13 +159,26 @@ func (p *plan) mark(at *place) (err error) {
 
 // identify finds the handles of a place.
 func (at *place) identify() (err error) {
-	if at.top, err = at.handleAt(at.mount.Point); err != nil || !at.isDir {
+	if at.top, err = at.handleAt(at.mount.Point); err == nil && at.isDir {
+		if at.handle, err = at.handleAt(at.path); errors.Is(err, unix.ENOENT) {
+			err = nil
+		}
+	}
+	if err != nil || !at.unique {
 		return err
 	}
-	if at.handle, err = at.handleAt(at.path); errors.Is(err, unix.ENOENT) {
-		return nil
+	path := at.path
+	if at.isDir && at.handle == "" {
+		path = at.mount.Point // the root isn't there now
 	}
-	return err
+	id, err := fanotify.MountIDAt(unix.AT_FDCWD, at.reach(path))
+	if err == nil && id != at.mount.ID {
+		err = errMovedAway
+	}
+	if err != nil {
+		return rootError(at.path, err)
+	}
+	return nil
 }
 
 // twin returns a place in this group on another filesystem with the same id.
@@ -154,6 +192,19 @@ func (p *plan) twin(at place) *place {
 	return &p.places[i]
 }
 
+// errMovedAway is told of a change that comes to be known next.
+var errMovedAway = errors.New("mounted, moved or unmounted just now: try again")
+
+// passing reports whether a place that refused may be tried again.
+func passing(err error) bool {
+	for _, reason := range []error{errMovedAway, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
 // unmark ends the mark of a place's filesystem, which path leads to, unless another place needs it.
 func (p *plan) unmark(at place, path string) {
 	if slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
@@ -164,114 +215,182 @@ func (p *plan) unmark(at place, path string) {
 	}
 }
 
-// drop ends the mark of the filesystem of a place that is watched no more, if no other is on it and it can be reached.
-func (p *plan) drop(at place, table *mounts.Table) {
-	if at.apart() {
-		at.form.end()
-		return
+// drop ends the mark of the filesystem of a place that is watched no more, if no other is on it. It reports whether the
+// filesystem is still mounted; where that can't be reached, the mark stays.
+func (p *plan) drop(at place, s survey) (mounted bool) {
+	another := func(other place) bool { return other.mount.Device == at.mount.Device && other.id() != at.id() }
+	if slices.ContainsFunc(p.places, another) {
+		return false // that has its device number now
 	}
-	for _, m := range table.Mounts {
-		if m.Device == at.mount.Device && table.Visible(m) {
-			p.unmark(at, m.Point)
-			return
+	unmark := func(table *mounts.Table, via string) (done bool) {
+		for _, m := range table.Mounts {
+			if m.Device != at.mount.Device {
+				continue
+			}
+			mounted = true
+			if table.Visible(m) {
+				p.unmark(at, via+m.Point)
+				return true
+			}
 		}
+		return false
 	}
+	done := unmark(s.Table, "")
+	for i := 0; i < len(s.others) && !done; i++ {
+		done = unmark(s.others[i].Table, s.others[i].Roots[0])
+	}
+	return mounted
 }
 
 // remount is what a change of the mounts changes for the events behind it.
 type remount struct {
-	from, to []sighting      // mounts that came, went, or moved: by their index, one of both may be empty
-	moved    []fanotify.FSID // whose paths are not sure before it
-	left     []fanotify.FSID // that are watched no more
+	from, to []sighting      // mounts that came, went, or moved: of each index, one may be empty
+	unsure   []fanotify.FSID // whose paths are not sure before it
+	left     []place         // that are watched no more
+	again    bool            // something may be possible later
 }
 
 // replan brings the plan up to date with the mounts.
 func (p *plan) replan() (remount, error) {
-	table, err := p.read()
+	s, err := p.survey()
 	if err != nil {
 		return remount{}, err
 	}
-	wanted, err := p.wanted(table)
+	wanted, err := p.wanted(s)
 	if err != nil {
 		return remount{}, err
 	}
 	var r remount
-	old := make(map[uint64][]place, len(p.places)) // by mount
+	before := make(map[uint64][]place, len(p.places)) // by mount
 	marked := map[fanotify.FSID]bool{}
 	for _, at := range p.places {
-		old[at.mount.ID] = append(old[at.mount.ID], at)
+		before[at.mount.ID] = append(before[at.mount.ID], at)
 		marked[at.id()] = marked[at.id()] || !at.apart()
 	}
-	p.places = p.places[:0:0]
-	var taken []place
+	p.places = nil
+	p.tree.arrivals++ // what could not be placed may have a place now
+	p.tree.last = nil
+	kept := map[fanotify.FSID]bool{}
 	for _, at := range wanted {
-		if at.top == "" { // not watched yet
-			taken = append(taken, at)
-			continue
+		if at.top == "" {
+			continue // it is new
 		}
-		before := old[at.mount.ID]
-		i := slices.IndexFunc(before, func(b place) bool { return b.top == at.top && b.handle == at.handle && b.inFS() == at.inFS() })
-		if before[i].mount.Point != at.mount.Point && at.apart() {
-			at.top, at.handle, at.form = "", "", nil // its reader begins anew
-			taken = append(taken, at)
-			continue
+		here := before[at.mount.ID]
+		i := slices.IndexFunc(here, func(old place) bool { return old.inFS() == at.inFS() })
+		old := here[i].mount.Point
+		if old != at.mount.Point && at.apart() {
+			at.form.part.moveTo(at.mount.Point)
+		} else if old != at.mount.Point {
+			p.tree.repoint(at.top, old, at.mount.Point, event.PathCurrent)
+			r.unsure = append(r.unsure, at.id())
 		}
-		if before[i].mount.Point != at.mount.Point {
-			p.tree.repoint(at.top, before[i].mount.Point, at.mount.Point)
-			r.moved = append(r.moved, at.id())
-		}
-		old[at.mount.ID] = slices.Delete(before, i, i+1)
+		before[at.mount.ID] = slices.Delete(here, i, i+1)
+		kept[at.id()] = kept[at.id()] || !at.apart()
 		p.places = append(p.places, at)
-		if !table.Unique && at.form.kind == FormFilesystem {
-			_ = p.group.Mark(fanotify.TargetFilesystem, at.mount.Point, p.mask, 0) // it may be a new one with the old id
+		if !at.unique && at.form.kind == FormFilesystem {
+			_ = p.group.Mark(fanotify.TargetFilesystem, at.reach(at.mount.Point), p.mask, 0) // perhaps it has its id again
 		}
 	}
-	changed := map[fanotify.FSID]bool{}
-	var dropped []place
-	for _, left := range old {
-		for _, at := range left {
-			dropped = append(dropped, at)
-			if !at.apart() {
-				changed[at.id()] = true
-			}
-		}
-	}
-	if !table.Unique {
-		clear(p.refused)
-	}
-	stillRefused := make(map[spot]error, len(p.refused))
-	for _, at := range taken {
-		if err, known := p.refused[at.spot()]; known {
-			stillRefused[at.spot()] = err
+	again := map[fanotify.FSID]bool{} // filesystems that went and came
+	refused := make(map[spot]error, len(p.refused))
+	for _, at := range wanted {
+		if at.top != "" {
 			continue
 		}
-		if p.take(at, event.PathExact) != nil {
-			stillRefused[at.spot()] = p.refused[at.spot()]
+		if err, known := p.refused[at.spot()]; known && at.unique && !passing(err) {
+			refused[at.spot()] = err
 			continue
 		}
-		if new := p.places[len(p.places)-1]; marked[new.id()] && !new.apart() {
-			changed[new.id()] = true
+		if err := p.take(at); err != nil {
+			refused[at.spot()] = err
+			r.again = r.again || passing(err)
+		} else if new := p.places[len(p.places)-1]; marked[new.id()] && !new.apart() {
+			again[new.id()] = !kept[new.id()]
+			r.unsure = append(r.unsure, new.id())
 		}
 	}
-	p.refused = stillRefused
-	for id := range changed {
-		if p.has(id) {
+	p.refused = refused
+	for id, came := range again {
+		if came {
 			p.tree.replant(id, p.places)
-			r.moved = append(r.moved, id)
-		} else {
-			r.left = append(r.left, id)
 		}
 	}
-	for _, at := range dropped {
-		p.drop(at, table)
+	for _, here := range before {
+		for _, at := range here {
+			if p.leave(at, s, kept[at.id()]) {
+				r.unsure = append(r.unsure, at.id())
+			}
+			r.left = append(r.left, at)
+		}
 	}
-	r.from, r.to = p.look(table)
+	r.from, r.to = p.look(s)
 	p.cover(wanted)
 	return r, nil
 }
 
+// leave begins to end the watch of a place, and reports whether paths on its filesystem are not sure meanwhile. It ends
+// with left, when the events before are handled.
+func (p *plan) leave(at place, s survey, kept bool) (unsure bool) {
+	if at.apart() {
+		return false
+	}
+	i := slices.IndexFunc(p.places, func(other place) bool { return !other.apart() && other.top == at.top })
+	switch mounted := p.drop(at, s); {
+	case i >= 0:
+		p.tree.repoint(at.top, at.mount.Point, p.places[i].mount.Point, event.PathCurrent)
+	case kept && at.path != at.mount.Point:
+		p.tree.replant(at.id(), p.places)
+	case kept, mounted:
+		p.tree.repoint(at.top, at.mount.Point, at.mount.Point, event.PathCurrent)
+	default:
+		return false // whatever happened was before
+	}
+	return true
+}
+
+// left ends the watch of a place.
+func (p *plan) left(at place) {
+	switch {
+	case at.apart():
+		at.form.part.end()
+	case !p.has(at.id()):
+		p.tree.forget(at.id())
+	case !slices.ContainsFunc(p.places, func(other place) bool { return !other.apart() && other.top == at.top }):
+		root := slices.ContainsFunc(p.places, func(other place) bool { return !other.apart() && other.handle == at.top })
+		p.tree.uproot(at, root)
+		for _, other := range p.places { // that were below it
+			if !other.apart() && other.id() == at.id() {
+				_ = p.tree.plant(other, event.PathExact) // what can't be reached now is found when it is met
+			}
+		}
+	}
+}
+
+// renamed notes that a directory has another name, with the mounts below it.
+func (p *plan) renamed(namespace uint64, old, new string) {
+	for i := range p.places {
+		at := &p.places[i]
+		if m := at.mount; at.namespace == namespace && mounts.Below(m.Point, old) {
+			m.Point = new + m.Point[len(old):]
+			if at.apart() {
+				at.form.part.moveTo(m.Point)
+			} else {
+				p.tree.repoint(at.top, at.mount.Point, m.Point, event.PathExact)
+			}
+			*at = at.movedTo(m)
+		}
+	}
+	for id, s := range p.seen {
+		if s.namespace == namespace && mounts.Below(s.point, old) {
+			s.point = new + s.point[len(old):]
+			p.seen[id] = s
+		}
+	}
+}
+
 // look notes which mounts under the roots are there now, and returns those that came, went or moved since it last did.
-func (p *plan) look(table *mounts.Table) (from, to []sighting) {
+func (p *plan) look(in survey) (from, to []sighting) {
+	table := in.Table
 	tops := p.tops()
 	devices, on := map[mounts.Device]bool{}, map[uint64]bool{}
 	for _, at := range p.places {
@@ -297,11 +416,34 @@ func (p *plan) look(table *mounts.Table) (from, to []sighting) {
 			from, to = append(from, before[m.ID]), append(to, s)
 		}
 	}
+	for _, at := range p.places {
+		if at.namespace == 0 {
+			continue
+		}
+		s := sighting{point: at.mount.Point, namespace: at.namespace}
+		if at.unique {
+			s.id = at.mount.ID
+		}
+		p.seen[at.mount.ID], p.related[at.mount.ID] = s, true
+		if _, known := before[at.mount.ID]; !known {
+			from, to = append(from, sighting{}), append(to, s)
+		}
+	}
 	var gone []sighting
 	for _, id := range slices.Sorted(maps.Keys(before)) {
 		if _, still := p.seen[id]; !still {
 			gone = append(gone, before[id])
 		}
+	}
+	p.bears = map[fanotify.FSID]bool{}
+	bearers := map[mounts.Device]bool{}
+	for _, m := range table.Mounts {
+		if on, ok := table.ByID(m.Parent); ok && on.ID != m.ID {
+			bearers[on.Device] = true
+		}
+	}
+	for _, at := range p.places {
+		p.bears[at.id()] = bearers[at.mount.Device]
 	}
 	p.tree.reach(p.places, table)
 	return append(gone, from...), append(make([]sighting, len(gone)), to...)
@@ -310,6 +452,24 @@ func (p *plan) look(table *mounts.Table) (from, to []sighting) {
 // has reports whether something of a filesystem is watched.
 func (p *plan) has(id fanotify.FSID) bool {
 	return slices.ContainsFunc(p.places, func(at place) bool { return !at.apart() && at.id() == id })
+}
+
+// namespaceOf returns the mount namespace in which the paths of an event are such, 0 for the own one.
+func (p *plan) namespaceOf(e *fanotify.Event) uint64 {
+	if p.follow == nil {
+		return 0
+	}
+	h := e.Object()
+	if at, ok := e.Dir(); ok {
+		h = at.Dir
+	}
+	if h == nil {
+		return 0
+	}
+	if fs := p.tree.systems[h.FSID()]; fs != nil {
+		return fs.namespace
+	}
+	return 0
 }
 
 // concerns reports whether a change may change the plan.
@@ -322,7 +482,7 @@ func (p *plan) concerns(c mounts.Change) bool {
 	}
 	m, err := fanotify.StatMount(fanotify.OwnNamespace, c.ID)
 	if errors.Is(err, unix.ENOENT) {
-		return false // it came and went
+		return p.follow != nil // it came and went, or is in another namespace
 	}
 	tops := p.tops()
 	return err != nil || below(m.Point, tops) || slices.ContainsFunc(tops, func(top string) bool { return mounts.Below(top, m.Point) })
@@ -341,7 +501,8 @@ func (p *plan) cover(wanted []place) {
 			name = at.path
 		}
 		p.coverage = append(p.coverage, coverage{Coverage{
-			Root: name, MountPoint: at.mount.Point, FSType: at.mount.FSType, Err: p.refused[at.spot()],
+			Root: name, MountPoint: at.mount.Point, FSType: at.mount.FSType, Namespace: at.namespace,
+			Err: p.refused[at.spot()],
 		}, forms[at.spot()]})
 	}
 }

@@ -30,30 +30,45 @@ type place struct {
 	mount mounts.Mount
 	asked string // the root as it was asked for; empty when it was found
 
+	// Of a filesystem that is mounted only in another mount namespace: its number, and what leads into it. All paths
+	// are those in the namespace.
+	namespace uint64
+	via       []string
+
+	unique bool // the mount's ID is
+
 	// Known once it is watched.
 	top    fanotify.Handle // the directory that is mounted
 	handle fanotify.Handle // the place itself; empty for a file and what isn't there
 	form   *form
 }
 
-// id returns the filesystem's id in events.
-func (at place) id() fanotify.FSID { return at.top.FSID() }
-
 // apart reports whether a place is watched by a reader of its own.
-func (at place) apart() bool { return at.form != nil && at.form.end != nil }
+func (at place) apart() bool { return at.form != nil && at.form.part != nil }
 
 // handleAt returns the handle of a path on the place's mount, as events tell it: from all subvolumes of a btrfs with
 // the one id that was marked.
 func (at place) handleAt(path string) (fanotify.Handle, error) {
-	h, err := fanotify.HandleAt(unix.AT_FDCWD, path)
+	h, err := fanotify.HandleAt(unix.AT_FDCWD, at.reach(path))
 	if err != nil {
 		return "", rootError(path, err)
 	}
-	if at.form.kind == FormSubvolume {
+	if at.form.kind == FormSubvolume && sameBtrfs(h.FSID(), at.form.id) {
 		h = fanotify.NewHandle(at.form.id, h.Type(), h.Bytes())
 	}
 	return h, nil
 }
+
+// reach returns what leads to a path in the place's mount namespace.
+func (at place) reach(path string) string {
+	if len(at.via) == 0 {
+		return path
+	}
+	return at.via[0] + path
+}
+
+// id returns the filesystem's id.
+func (at place) id() fanotify.FSID { return at.top.FSID() }
 
 // spot is what tells places apart: a path on a mount.
 type spot struct {
@@ -111,42 +126,110 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+// survey is what is mounted, here and, if that was asked for, in other mount namespaces.
+type survey struct {
+	*mounts.Table
+	others []mounts.Namespace
+}
+
+// in returns the mounts of a namespace, 0 for the own one, and what leads into it.
+func (s survey) in(namespace uint64) (*mounts.Table, []string) {
+	if namespace == 0 {
+		return s.Table, nil
+	}
+	i := slices.IndexFunc(s.others, func(n mounts.Namespace) bool { return n.Number == namespace })
+	if i < 0 {
+		return &mounts.Table{}, nil
+	}
+	return s.others[i].Table, s.others[i].Roots
+}
+
 // wanted returns the places that are to be watched with these mounts: those that are and are still there first, then
-// those of the roots, then those below the roots in the order of mounting.
-func (p *plan) wanted(table *mounts.Table) ([]place, error) {
+// those of the roots, then those below the roots in the order of mounting, then those of other mount namespaces.
+func (p *plan) wanted(s survey) ([]place, error) {
 	tops := p.tops()
-	var places []place
+	here := map[mounts.Device]bool{}
+	for _, m := range s.Mounts {
+		here[m.Device] = true
+	}
+	places := p.remaining(s, tops, here)
 	known := map[spot]bool{}
-	for _, at := range p.places {
-		// What was covered meanwhile stays: what is open there goes on, and the cover may be taken away.
-		m, attached := mountOf(at, table)
-		if at = at.movedTo(m); attached && (p.whole || below(at.path, tops)) {
-			places = append(places, at)
-			known[at.spot()] = true
-		}
+	for _, at := range places {
+		known[at.spot()] = true
 	}
 	if p.whole {
-		return wholeMachine(places, table), nil
+		return elsewhere(wholeMachine(places, s.Table), s, []string{"/"}, here), nil
 	}
 	for _, r := range p.roots {
-		m, ok := table.At(r.path)
-		if !ok {
+		m, ok := s.At(r.path)
+		if !ok && p.seen == nil {
 			return nil, rootError(r.asked, errors.New("its mount is not in /proc/self/mountinfo: is this a chroot? mount something on its root"))
 		}
-		if at := (place{path: r.path, isDir: r.isDir, mount: m, asked: r.asked}); !known[at.spot()] {
+		if at := (place{path: r.path, isDir: r.isDir, mount: m, asked: r.asked, unique: s.Unique}); ok && !known[at.spot()] {
 			places = add(places, at)
 			known[at.spot()] = true
 		}
 	}
-	for _, m := range table.Mounts {
-		at := place{path: m.Point, mount: m}
-		if mounts.Pseudo(m.FSType) || !below(m.Point, tops) || known[at.spot()] || !table.Visible(m) {
+	for _, m := range s.Mounts {
+		at := place{path: m.Point, mount: m, unique: s.Unique}
+		if mounts.Pseudo(m.FSType) || !below(m.Point, tops) || known[at.spot()] || !s.Visible(m) {
 			continue
 		}
 		at.isDir = isDir(m.Point)
 		places = add(places, at)
 	}
-	return places, nil
+	return elsewhere(places, s, tops, here), nil
+}
+
+// remaining returns the places that are watched and still there, as they are mounted now. What was covered meanwhile
+// stays: what is open there goes on, and the cover may be taken away.
+func (p *plan) remaining(s survey, tops []string, here map[mounts.Device]bool) []place {
+	var places []place
+	for _, at := range p.places {
+		table, via := s.in(at.namespace)
+		m, attached := mountOf(at, table)
+		if !attached || at.namespace != 0 && here[at.mount.Device] {
+			continue
+		}
+		at.via = via
+		if !table.Unique && table.Visible(m) {
+			top, err := at.handleAt(m.Point)
+			if err != nil || top != at.top {
+				continue // another one that got its id
+			}
+		}
+		if at = at.movedTo(m); p.whole || below(at.path, tops) {
+			places = append(places, at)
+		}
+	}
+	return places
+}
+
+// elsewhere adds one mount of each filesystem that is mounted only in other mount namespaces, below one of the
+// directories there.
+func elsewhere(places []place, s survey, tops []string, here map[mounts.Device]bool) []place {
+	best := map[mounts.Device]int{}
+	for i, at := range places {
+		best[at.mount.Device] = i
+	}
+	known := len(places)
+	for _, n := range s.others {
+		for _, m := range n.Mounts {
+			i, met := best[m.Device]
+			if here[m.Device] || mounts.Pseudo(m.FSType) || !below(m.Point, tops) || met && i < known || !n.Visible(m) {
+				continue
+			}
+			at := place{path: m.Point, mount: m, namespace: n.Number, via: n.Roots, unique: n.Unique}
+			at.isDir = isDir(at.reach(at.path))
+			if !met {
+				best[m.Device] = len(places)
+				places = append(places, at)
+			} else if at.isDir && (!places[i].isDir || showsMore(m, places[i].mount)) {
+				places[i] = at
+			}
+		}
+	}
+	return places
 }
 
 // tops returns the directories whose mounts are to be found: the roots by their name, and where they were moved to.
@@ -156,7 +239,7 @@ func (p *plan) tops() []string {
 		tops = append(tops, r.path)
 	}
 	for _, at := range p.places {
-		if n := p.tree.nodes[at.handle]; at.asked != "" && n != nil && p.tree.isInside(n) && n.worst != event.PathUnknown {
+		if n := p.tree.nodes[at.handle]; at.asked != "" && !at.apart() && n != nil && p.tree.isInside(n) && n.worst != event.PathUnknown {
 			tops = append(tops, string(n.appendPath(nil)))
 		}
 	}
@@ -205,7 +288,7 @@ func wholeMachine(places []place, table *mounts.Table) []place {
 		if met && i < known || !table.Visible(m) {
 			continue
 		}
-		at := place{path: m.Point, isDir: isDir(m.Point), mount: m}
+		at := place{path: m.Point, isDir: isDir(m.Point), mount: m, unique: table.Unique}
 		switch {
 		case !met:
 			best[m.Device] = len(places)

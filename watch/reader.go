@@ -24,6 +24,9 @@ type reader struct {
 	counts    counters
 	plan      *plan
 	mounts    *mountWatch
+	context   context.Context // ends it behind what is queued
+	part      *part           // nil for the main reader
+	unsettled []fanotify.FSID // whose paths are not sure before the queue was empty
 	coverage  atomic.Pointer[[]coverage]
 	missed    bool // events of this round that may be of interest can't be placed
 	self      int32
@@ -50,7 +53,6 @@ func newReader(config Config, group *fanotify.Group, q *queue) *reader {
 // run reads until the group is closed or the context is done, and then what was queued when it was.
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
-	defer r.tree.closeMounts()
 	wake := r.mounts.until(ctx)
 	ending, last := false, uint64(0)
 	for {
@@ -67,6 +69,7 @@ func (r *reader) run(ctx context.Context) error {
 		case err != nil:
 			return err
 		case ending && (n == 0 && len(r.pending.batches) == 0 || r.counts.read.Load() >= last):
+			r.tellIdle()
 			return nil
 		case ending, r.pending.behind, len(r.pending.batches) > 0:
 			continue
@@ -102,7 +105,8 @@ func (r *reader) wait(ctx context.Context) {
 func (r *reader) turn() (int, error) {
 	n, err := r.pending.read()
 	if err == nil {
-		err = r.lookAtMounts()
+		r.lookAtMounts()
+		r.followMove()
 	}
 	switch {
 	case err != nil:
@@ -162,9 +166,7 @@ func (r *reader) handleAll() error {
 		}
 	}
 	for full := false; len(r.pending.batches) > 0 && !full; {
-		if err := r.lookAtMounts(); err != nil {
-			return err
-		}
+		r.lookAtMounts()
 		for e, err := range r.pending.batches[0].Events() {
 			if err != nil {
 				// The kernel doesn't write such a thing. What it says is lost.
@@ -177,7 +179,6 @@ func (r *reader) handleAll() error {
 				r.remounted(n)
 			}
 			if r.out.full() || len(r.out.events) >= r.config.MaxQueued {
-				r.tree.closeMounts()
 				r.flush()
 				full = true
 			}
@@ -190,13 +191,13 @@ func (r *reader) handleAll() error {
 			r.tree.walkAgain(r.plan.places)
 		}
 		r.tree.settle()
+		r.settleMove()
 		r.processes.Idle()
 	}
 	if r.missed {
 		r.tellOverflow()
 	}
 	r.missed, r.tree.unasked = false, false
-	r.tree.closeMounts() // before anybody sees the events, who may want to unmount
 	r.flush()
 	return nil
 }

@@ -5,15 +5,13 @@ import (
 	"maps"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"fanlight/event"
 	"fanlight/fanotify"
 	"fanlight/internal/mounts"
 )
 
-// maxPoints is how many mounts of a filesystem are tried when it has to be asked.
-const maxPoints = 8
+// maxWays is how many mounts of a filesystem are tried when it has to be asked.
+const maxWays = 8
 
 // reach notes through which mounts each filesystem can be asked: any that is visible, those that show most of it first.
 func (t *tree) reach(places []place, table *mounts.Table) {
@@ -36,40 +34,45 @@ func (t *tree) reach(places []place, table *mounts.Table) {
 			}
 			return 1
 		})
-		visible[device] = list[:min(len(list), maxPoints)]
+		visible[device] = list[:min(len(list), maxWays)]
 	}
 	for _, at := range places {
 		if at.apart() {
 			continue
 		}
-		fs := t.systems[at.id()]
-		fs.close()
-		fs.mounts = fs.mounts[:0]
-		for _, m := range visible[at.mount.Device] {
-			fs.addMount(at, m)
+		list := visible[at.mount.Device]
+		for _, root := range at.via {
+			way := at.mount
+			way.Point = root + way.Point
+			list = append(list, way)
+		}
+		if len(list) > 0 {
+			t.systems[at.id()].ways, t.systems[at.id()].via = list, at.reach("")
 		}
 	}
 }
 
-// addMount notes a mount of the filesystem, on which the place may be or not.
-func (fs *filesystem) addMount(at place, m mounts.Mount) {
-	id := fs.id
-	if at.form.kind == FormSubvolume {
-		h, err := fanotify.HandleAt(unix.AT_FDCWD, m.Point)
-		if err != nil {
-			return // unmounted since, which will be told
-		}
-		id = h.FSID()
-	}
-	fs.mounts = append(fs.mounts, &mount{m.Point, id, m.Root == "/", -1})
-}
-
-// repoint notes that a mount is somewhere else. Until settled, nobody knows which events were before that.
-func (t *tree) repoint(top fanotify.Handle, old, new string) {
+// repoint notes that a mount is somewhere else.
+func (t *tree) repoint(top fanotify.Handle, old, new string, state event.PathState) {
 	if n := t.nodes[top]; n != nil && n.point == old {
-		n.point, n.state = new, event.PathCurrent
+		n.point, n.state = new, state
 		t.gen++
 	}
+}
+
+// uproot notes that a place is watched no more, and its directory no root unless it is one by itself. If its path was that
+// of the mount, it is asked for when it is met.
+func (t *tree) uproot(at place, root bool) {
+	n := t.nodes[at.top]
+	if n == nil || at.path != at.mount.Point {
+		return
+	}
+	n.root = root
+	if n.point == at.mount.Point {
+		n.point, n.parent, n.arrivals = "", nil, t.arrivals-1
+	}
+	t.last = nil
+	t.gen++
 }
 
 // settled notes that all events are handled that were before a change of the filesystem's places.
@@ -87,9 +90,8 @@ func (t *tree) forget(id fanotify.FSID) {
 	var in *inodes
 	if fs := t.systems[id]; fs != nil {
 		in = fs.inodes
-		fs.close()
-		delete(t.systems, id)
 	}
+	delete(t.systems, id)
 	maps.DeleteFunc(t.nodes, func(h fanotify.Handle, n *node) bool {
 		if h.FSID() == id && n.marked {
 			t.unmarked(in, n)
@@ -106,7 +108,7 @@ func (t *tree) replant(id fanotify.FSID, places []place) {
 	t.forget(id)
 	var own []place
 	for _, at := range places {
-		if at.id() == id {
+		if !at.apart() && at.id() == id {
 			own = append(own, at)
 			_ = t.plant(at, event.PathCurrent) // what can't be reached now is found when it is met
 			if at.form.kind == FormInodes {

@@ -14,6 +14,10 @@ import (
 // is rarely mounted. So it is mounted for a moment, where nobody sees it: the mark stays on the filesystem. Events from
 // all subvolumes then carry the top level's id.
 
+// sameBtrfs reports whether two ids, as statfs(2) tells them, are those of subvolumes of one btrfs: they differ in the
+// bits of the subvolume's number, the lower 32 of which are in the second half (btrfs_statfs in fs/btrfs/super.c).
+func sameBtrfs(a, b fanotify.FSID) bool { return [4]byte(a[:4]) == [4]byte(b[:4]) }
+
 // markTop marks the btrfs that a place in a subvolume belongs to. Where the top level can't be mounted, the error is the
 // refusal that led here, and says why.
 func (p *plan) markTop(at *place, refusal error) error {

@@ -124,6 +124,7 @@ func (r *reader) rename(e *fanotify.Event) {
 			r.tree.movedMarked(child, from, old.Name, to, new.Name, guessed)
 		} else if e.Mask.Has(fanotify.OnDir) {
 			r.tree.moved(child, to, new.Name)
+			r.carried(child, from, old.Name, to, new.Name)
 		} else if r.config.Events.Has(fanotify.MoveSelf) && to != nil {
 			r.moves[r.nmove%len(r.moves)] = move{fanotify.Handle(child), fanotify.Handle(new.Dir), string(new.Name)}
 			r.nmove++
@@ -241,7 +242,7 @@ func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask, h fanotify.HandleB
 // report emits an event with its process.
 func (r *reader) report(e *fanotify.Event, m fanotify.Mask, state event.PathState, p paths) {
 	out := r.emit(m, p)
-	out.PID, out.PathState = e.PID, state
+	out.PID, out.PathState, out.Namespace = e.PID, state, r.plan.namespaceOf(e)
 	if e.PID != 0 && !r.config.NoProcesses {
 		out.Process = r.processes.Lookup(e.PID)
 	}

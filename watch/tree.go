@@ -10,6 +10,7 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/mounts"
 )
 
 // tree is what is known of the directories: where each is at the event being handled.
@@ -144,10 +145,10 @@ func (t *tree) plant(at place, state event.PathState) error {
 	}
 	fs := t.systems[at.id()]
 	if fs == nil {
-		fs = &filesystem{id: at.id()}
-		fs.addMount(at, at.mount)
+		fs = &filesystem{id: at.id(), ways: []mounts.Mount{at.mount}, fd: -1, namespace: at.namespace, via: at.reach("")}
 		t.systems[at.id()] = fs
 	}
+	fs.subvolumes = fs.subvolumes || at.form.kind == FormSubvolume
 	if at.form.inodes != nil {
 		t.useInodes(fs, at.form.inodes)
 	}
@@ -156,7 +157,7 @@ func (t *tree) plant(at place, state event.PathState) error {
 		n = new(node)
 		t.nodes[at.top] = n
 	}
-	if n.point == "" && !t.isInside(n) {
+	if n.point == "" && !t.isInside(n.parent) {
 		// Where another mount shows it nobody wants to know.
 		n.point, n.parent, n.name, n.state = at.mount.Point, nil, "", state
 		t.gen++
@@ -278,6 +279,7 @@ func (t *tree) moved(child fanotify.HandleBytes, parent *node, name []byte) {
 	n := t.nodes[h]
 	if t.isInside(parent) && !t.isInside(n) {
 		t.arrivals++
+		t.last = nil
 	}
 	switch {
 	case n == nil && parent == nil:

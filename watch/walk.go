@@ -150,7 +150,7 @@ func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, ag
 	t := w.tree
 	fd, refused, err := openBelow(dir, e.name)
 	if err != nil {
-		if elsewhere(err) != errElsewhere {
+		if goneIf(err) != errElsewhere {
 			w.missBelow(h, n, err)
 			tell(true)
 		} else if errors.Is(err, unix.EXDEV) {
@@ -219,7 +219,7 @@ func list(fd int) ([]entry, error) {
 	for {
 		n, err := unix.Getdents(fd, buf[:])
 		if err != nil {
-			return nil, elsewhere(err)
+			return nil, goneIf(err)
 		}
 		if n == 0 {
 			return entries, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"iter"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +32,10 @@ type Config struct {
 	// Roots are directories, files or mount points, spelled in any way. Without a root, every mounted filesystem but
 	// the kernel's own pseudo filesystems is watched.
 	Roots []string
+	// AllNamespaces watches filesystems, too, that are mounted only in the mount namespaces of other processes, below
+	// the same roots there. Their paths are those in the namespace, which Event.Namespace tells. Namespaces and mounts
+	// that come later are found within seconds. Only namespaces of processes that /proc shows are found.
+	AllNamespaces bool
 	// Events is what to report; zero means Changes. A directory's events are reported too, with OnDir.
 	Events fanotify.Mask
 	// Latency is how long to let events gather between two reads, so that one read takes many of them: it halves the
@@ -75,12 +78,13 @@ type Watcher struct {
 	main   *reader // which follows the mounts
 
 	mu      sync.Mutex
-	readers []*reader       // a filesystem with a weak id has one of its own
-	past    Stats           // of readers that ended
-	running context.Context // nil before the start
+	readers []*reader // a filesystem with a weak id has one of its own
+	past    Stats     // of readers that ended
+	started bool
 
-	stop   context.CancelFunc // ends the readers after what is queued
-	closed bool
+	context context.Context
+	stop    context.CancelFunc // ends the readers after what is queued
+	closed  bool
 
 	live  atomic.Int32 // readers
 	ended sync.WaitGroup
@@ -128,8 +132,13 @@ func prepare(config Config) (*Watcher, error) {
 	}
 	r := newReader(w.config, group, w.queue)
 	w.main, w.readers = r, []*reader{r}
+	w.context, w.stop = context.WithCancel(context.Background())
+	r.context = w.context
 	r.plan.budget, r.plan.apart = &w.budget, w.watchApart
-	if r.mounts, err = newMountWatch(w.config.oldMounts); err == nil {
+	if r.mounts, err = newMountWatch(w.config); err == nil {
+		if w.config.AllNamespaces {
+			r.plan.follow = r.mounts.changes.Follow
+		}
 		if err = r.plan.watch(w.config.Roots); err != nil {
 			r.mounts.close()
 		}
@@ -154,62 +163,6 @@ func newGroup(config Config) (*fanotify.Group, error) {
 		return group, err
 	}
 	return fanotify.NewGroup(fanotify.Config{Report: fanotify.ReportDFIDNameTarget})
-}
-
-// watchApart watches the directories of a place with a reader of their own.
-func (w *Watcher) watchApart(at *place) error {
-	group, err := newGroup(w.config)
-	if err != nil {
-		return err
-	}
-	r := newReader(w.config, group, w.queue)
-	r.plan.budget = &w.budget
-	r.plan.roots = []root{{at.asked, at.path, at.isDir}}
-	if err := r.plan.takeInodes(at, event.PathExact); err != nil {
-		group.Close()
-		return err
-	}
-	r.plan.places = []place{*at}
-	at.form.end = func() { group.Close() }
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		group.Close()
-		return os.ErrClosed
-	}
-	w.readers = append(w.readers, r)
-	if w.running != nil {
-		w.run(r)
-	}
-	return nil
-}
-
-// start starts the readers.
-func (w *Watcher) start() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.running, w.stop = context.WithCancel(context.Background())
-	for _, r := range w.readers {
-		w.run(r)
-	}
-}
-
-// run starts a reader. The stream ends when the last one does, or one fails.
-func (w *Watcher) run(r *reader) {
-	ctx := w.running
-	w.live.Add(1)
-	w.ended.Go(func() {
-		err := r.run(ctx)
-		r.mounts.close()
-		r.group.Close()
-		w.mu.Lock()
-		w.past = w.past.plus(&r.counts)
-		w.readers = slices.DeleteFunc(w.readers, func(other *reader) bool { return other == r })
-		w.mu.Unlock()
-		if w.live.Add(-1) == 0 || err != nil {
-			w.queue.end(err)
-		}
-	})
 }
 
 // needed is what the tree of directories is kept from.
@@ -276,9 +229,7 @@ func (w *Watcher) Close() error {
 		return nil
 	}
 	err := w.closeGroups()
-	if w.stop != nil {
-		w.stop()
-	}
+	w.stop()
 	w.queue.close()
 	w.ended.Wait()
 	return err

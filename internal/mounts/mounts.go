@@ -46,7 +46,7 @@ type onto struct {
 // Read returns the mounts of this mount namespace that can be reached from this process's root. It looks no path up, so
 // that a filesystem that doesn't answer holds up nothing.
 func Read() (*Table, error) {
-	all, err := statmounts()
+	all, err := statmounts(fanotify.OwnNamespace)
 	if err != nil {
 		return ReadInfo() // an older kernel, or a sandbox without the system calls
 	}
@@ -59,6 +59,10 @@ func ReadInfo() (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
+	return newTable(fromInfo(infos), false), nil
+}
+
+func fromInfo(infos []*mountinfo.Info) []Mount {
 	all := make([]Mount, len(infos))
 	for i, info := range infos {
 		all[i] = Mount{
@@ -66,7 +70,7 @@ func ReadInfo() (*Table, error) {
 			info.FSType,
 		}
 	}
-	return newTable(all, false), nil
+	return all
 }
 
 // Source returns what is mounted at a mount point, such as "/dev/sda1", as whoever mounted it wrote it.
@@ -81,14 +85,14 @@ func Source(point string) (string, error) {
 	return infos[len(infos)-1].Source, nil
 }
 
-// statmounts lists the mounts by their unique ids.
-func statmounts() ([]Mount, error) {
+// statmounts lists the mounts of a namespace by their unique ids.
+func statmounts(namespace uint64) ([]Mount, error) {
 	var all []Mount
-	for id, err := range fanotify.ListMounts(fanotify.OwnNamespace, fanotify.WholeNamespace) {
+	for id, err := range fanotify.ListMounts(namespace, fanotify.WholeNamespace) {
 		if err != nil {
 			return nil, err
 		}
-		m, err := fanotify.StatMount(fanotify.OwnNamespace, id)
+		m, err := fanotify.StatMount(namespace, id)
 		if errors.Is(err, unix.ENOENT) {
 			continue // unmounted since
 		}
