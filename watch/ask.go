@@ -108,8 +108,8 @@ func (t *tree) resolve(h fanotify.HandleBytes) *node {
 
 // meet finds out where a directory is that is not in the tree.
 func (t *tree) meet(h fanotify.Handle) *node {
-	if t.inodesOf(fanotify.HandleBytes(h)) != nil {
-		return nil // those that are watched are known
+	if t.systems[h.FSID()] == nil || t.inodesOf(fanotify.HandleBytes(h)) != nil {
+		return nil // it is watched no more, or where all directories that are watched are known
 	}
 	t.pending.index()
 	n, found := t.fromPending(h)

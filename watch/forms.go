@@ -146,3 +146,38 @@ func (p *plan) takeInodes(at *place) error {
 	}
 	return p.tree.prime(*at)
 }
+
+// identify finds the handles of a place.
+func (at *place) identify() (err error) {
+	if at.top, err = at.handleAt(at.mount.Point); err == nil && at.isDir {
+		if at.handle, err = at.handleAt(at.path); errors.Is(err, unix.ENOENT) {
+			err = nil
+		}
+	}
+	if err != nil || !at.unique {
+		return err
+	}
+	path := at.path
+	if at.isDir && at.handle == "" {
+		path = at.mount.Point // the root isn't there now
+	}
+	id, err := fanotify.MountIDAt(unix.AT_FDCWD, at.reach(path))
+	if err == nil && id != at.mount.ID {
+		err = errMovedAway
+	}
+	if err != nil {
+		return rootError(at.path, err)
+	}
+	return nil
+}
+
+// twin returns a place in this group on another filesystem with the same id.
+func (p *plan) twin(at place) *place {
+	i := slices.IndexFunc(p.places, func(old place) bool {
+		return !old.apart() && old.id() == at.id() && old.mount.Device != at.mount.Device
+	})
+	if i < 0 {
+		return nil
+	}
+	return &p.places[i]
+}

@@ -122,3 +122,51 @@ func TestUnreadableRoot(t *testing.T) {
 		}
 	})
 }
+
+// What is mounted later is watched in its form, its paths follow the mount, and an unmount is not refused.
+func TestFormsMountedLater(t *testing.T) {
+	for _, kind := range []string{fstest.Subvolume, fstest.Overlay, fstest.FUSE} {
+		t.Run(kind, func(t *testing.T) {
+			dir, above := fstest.New(t, kind), fstest.New(t, fstest.Tmpfs)
+			in(t, dir, "mkdirs d/e")
+			in(t, above, "mkdirs x/m\nmkdir z")
+			w := late(t, above, Config{Roots: []string{above}, Events: Changes | mountEvents})
+			steps := []struct {
+				do   func()
+				want []string
+			}{
+				{func() { must(t, unix.Mount(dir, above+"/x/m", "", unix.MS_BIND, "")) }, []string{"mnt_attach x/m"}},
+				{func() { in(t, above, "touch x/m/f\ntouch x/m/d/e/f") }, []string{"close_write|create x/m/d/e/f", "close_write|create x/m/f"}},
+				{func() { in(t, above, "mv x y") }, []string{"mnt_attach|mnt_detach x/m", "rename|ondir x -> y"}},
+				{func() { in(t, above, "touch y/m/d/g") }, []string{"close_write|create y/m/d/g"}},
+				{func() { must(t, unix.Mount(above+"/y/m", above+"/z", "", unix.MS_MOVE, "")) }, []string{"mnt_attach|mnt_detach y/m > z"}},
+				{func() { in(t, above, "rm z/d/g\nmv z/d z/c") }, []string{"delete z/d/g", "rename|ondir z/d -> z/c"}},
+				{func() {
+					in(t, above, "touch z/c/e/last")
+					must(t, unix.Unmount(above+"/z", 0))
+				}, []string{"close_write|create z/c/e/last", "mnt_detach z"}},
+				{func() { in(t, dir, "touch c/unseen") }, nil},
+			}
+			for i, s := range steps {
+				if i == len(steps)-1 && kind == fstest.FUSE {
+					break // its reader would have ended, if it ran
+				}
+				s.do()
+				got := w.tell(w.step())
+				slices.Sort(got)
+				for i := range got { // another group can't tell what was before a move
+					got[i] = strings.TrimSuffix(got[i], " (current)")
+				}
+				if i == 2 { // the rename of a directory above a mount may be told by itself
+					got = slices.DeleteFunc(got, func(line string) bool { return strings.HasPrefix(line, "mnt_") })
+					s.want = s.want[1:]
+				}
+				compare(t, s.want, got)
+			}
+			if all := w.Coverage(); len(all) != 1 {
+				t.Errorf("%+v", all)
+			}
+			w.stop()
+		})
+	}
+}

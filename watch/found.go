@@ -23,14 +23,15 @@ func (r *reader) follow(child fanotify.HandleBytes) {
 	}
 }
 
-// followMoved marks a directory that was renamed, if it came in, and those below it that were missed where it was.
-func (r *reader) followMoved(child fanotify.HandleBytes, wasInside bool) {
+// followMoved marks a directory that was renamed, if what is in it is not known, and those below it that were missed
+// where it was.
+func (r *reader) followMoved(child fanotify.HandleBytes, known bool) {
 	h := fanotify.Handle(bytes.Clone(child))
 	n := r.tree.nodes[h]
 	if n == nil {
 		return
 	}
-	if !wasInside && (r.tree.isInside(n) || n.leads != nil) {
+	if !known && (r.tree.isInside(n) || n.leads != nil) {
 		if err := r.tree.follow(r.tree.inodesOf(child), h, n, r.found); err != nil {
 			r.missed = true
 		}

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -205,6 +206,37 @@ func (t *tree) want(h fanotify.Handle) {
 	t.wanted[h] = tries
 }
 
+// isListed reports whether a directory is watched and was listed since it came in: what is in it was told.
+func (t *tree) isListed(n *node) bool { return t.isInside(n) && n.listed >= n.since && n.listed > 0 }
+
+// came notes that a directory that isn't listed came in.
+func (t *tree) came(n *node) {
+	t.stamp++
+	t.gen++
+	n.arrived = t.stamp
+}
+
+// tell notes that a name was told of whose directory will be listed yet, so that it is told of once.
+func (t *tree) tell(e *fanotify.Event) {
+	if at, ok := leavesName(e); ok {
+		if n := t.nodes[fanotify.Handle(at.Dir)]; n != nil && t.told[n] != nil {
+			delete(t.told[n], string(at.Name))
+		}
+	}
+	at, ok := comes(e)
+	if !ok || e.Mask.Has(fanotify.Delete) {
+		return
+	}
+	n := t.nodes[fanotify.Handle(at.Dir)]
+	if n == nil || !n.marked || !t.isInside(n) || t.isListed(n) {
+		return
+	}
+	if t.told[n] == nil {
+		t.told[n] = map[string]bool{}
+	}
+	t.told[n][string(at.Name)] = true
+}
+
 // maxWanted is how often a directory is looked for, with nothing pending, before it is given up: it was removed without
 // a record. Each time it is missed, something else must have changed since the queue was empty.
 const maxWanted = 8
@@ -252,26 +284,33 @@ func (t *tree) whereTo(child fanotify.HandleBytes, from *node, old []byte) (to *
 }
 
 // movedMarked notes that a directory was renamed, where only one side may have a mark: to is nil when the new one has
-// none. What is guessed is not sure.
-func (t *tree) movedMarked(child fanotify.HandleBytes, from *node, old []byte, to *node, name []byte, guessed bool) {
+// none. What is guessed is not sure. It reports whether all that is in the directory was told.
+func (t *tree) movedMarked(child fanotify.HandleBytes, from *node, old []byte, to *node, name []byte, guessed bool) (known bool) {
 	h := fanotify.Handle(child)
 	n := t.nodes[h]
 	if to == nil && (n == nil || n.parent != from || n.name != string(old)) {
-		return // it was found where it is now, later than this
+		return true // it was found where it is now, later than this
 	}
-	again := n != nil && n.renamed == t.round
-	was := sight{}
+	again, was := false, sight{}
 	if n != nil {
-		was = sight{n.parent, n.name}
+		again, was, known = n.renamed == t.round, sight{n.parent, n.name}, t.isListed(n)
 	}
 	delete(t.sighted, h)
 	t.moved(child, to, name)
 	switch {
+	case n == nil:
+		return false
 	case again:
 		t.sighted[h] = was // of renames that may have been merged, this may not be the last
-	case guessed && n != nil:
+	case guessed:
 		t.put(h, n, to, string(name), event.PathCurrent)
 	}
+	if !t.isInside(n) {
+		maps.DeleteFunc(t.told, func(dir *node, _ map[string]bool) bool { return dir.isBelow(n) }) // it is new when it comes back
+	} else if !known {
+		t.came(n)
+	}
+	return known
 }
 
 // verify makes a directory exact again if it is where the tree has it, or where it was seen besides. It reports whether

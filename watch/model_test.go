@@ -129,6 +129,9 @@ type model struct {
 	all     map[string]bool // what ever happened, as far as it can be told, and whether it is sure to be seen
 	ids     int
 	round   int
+	plain   bool            // no hard links, no exchange, and nothing is renamed twice in a round, so that records tell the tree
+	places  map[string]bool // where directories ever were, when plain
+	movedIn map[int]int     // the round in which a file was renamed, when plain
 }
 
 // dir is a directory of the model; a file is only a number in its directory.
@@ -150,7 +153,7 @@ type record struct {
 }
 
 func newModel(t *testing.T, at string, seed uint64) *model {
-	m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), at: at, top: &dir{name: at, dirs: map[string]*dir{}}}
+	m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), at: at, top: &dir{name: at, dirs: map[string]*dir{}}, movedIn: map[int]int{}, places: map[string]bool{}}
 	m.mkdir(m.top, "root")
 	m.mkdir(m.top, "out")
 	return m
@@ -313,6 +316,7 @@ func (m *model) mkdir(d *dir, name string) {
 	d.dirs[name] = new
 	m.dirs = append(m.dirs, new)
 	m.do("mkdir "+new.path(), unix.Mkdir(new.path(), 0o755))
+	m.notePlaces(new)
 	m.record(fanotify.Create|fanotify.OnDir, d, name, new.id)
 }
 
@@ -337,6 +341,9 @@ func (m *model) removeAll(parent, d *dir) {
 }
 
 func (m *model) link(d *dir, name string) {
+	if m.plain {
+		return
+	}
 	to, as := m.anyDir(), string(rune('a'+m.rand.IntN(6)))
 	if to.dirs[as] != nil || to.files[as] != 0 {
 		return
@@ -355,9 +362,15 @@ func (m *model) rename(from *dir, old string) {
 	if from == to && old == name || sub != nil && to.below(sub) || other != nil && from.below(other) {
 		return
 	}
+	if m.plain && (sub != nil && sub.round == m.round && sub.moved > 0 || file != 0 && m.movedIn[file] == m.round) {
+		return
+	}
+	if m.plain && (other != nil || otherFile != 0 && (file == 0 || m.rand.IntN(2) == 0)) {
+		return
+	}
 	a, b := from.path()+"/"+old, to.path()+"/"+name
 	if other != nil || otherFile != 0 {
-		if m.rand.IntN(2) == 0 {
+		if m.rand.IntN(2) == 0 && !m.plain {
 			if file != 0 && file == otherFile {
 				return
 			}
@@ -393,6 +406,9 @@ func (m *model) moveRecord(from *dir, old string, to *dir, name string) {
 
 func (m *model) place(sub *dir, file int, to *dir, name string) {
 	if sub == nil {
+		if m.plain {
+			m.movedIn[file] = m.round
+		}
 		to.files[name] = file
 		return
 	}
@@ -402,6 +418,16 @@ func (m *model) place(sub *dir, file int, to *dir, name string) {
 	sub.moved++
 	sub.parent, sub.name = to, name
 	to.dirs[name] = sub
+	m.notePlaces(sub)
+}
+
+func (m *model) notePlaces(d *dir) {
+	if m.plain {
+		m.places[d.path()] = true
+		for _, sub := range d.dirs {
+			m.notePlaces(sub)
+		}
+	}
 }
 
 func sorted[V any](set map[string]V) []string {

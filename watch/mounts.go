@@ -105,7 +105,8 @@ func (w *mountWatch) close() {
 func (r *reader) lookAtMounts() {
 	w := r.mounts
 	if w.changes == nil {
-		return // another reader's
+		r.followMove() // the main reader tells
+		return
 	}
 	w.list = w.changes.Take(w.list[:0])
 	concerned := w.force || len(w.list) > maxChanges || w.timer != nil && w.scan.Load()

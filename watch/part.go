@@ -83,7 +83,7 @@ func (w *Watcher) run(r *reader) {
 // nobody knows.
 func (r *reader) followMove() {
 	if r.part == nil {
-		return
+		return // it watches nothing that moves
 	}
 	point := r.part.point.Swap(nil)
 	if point == nil {

@@ -104,13 +104,7 @@ func leaves(e *fanotify.Event) (fanotify.Entry, bool) {
 	if !e.Mask.Has(fanotify.OnDir) || e.Object() == nil {
 		return fanotify.Entry{}, false
 	}
-	switch {
-	case e.Mask.Has(fanotify.Rename):
-		return e.Old()
-	case e.Mask.Has(fanotify.Delete):
-		return e.Dir()
-	}
-	return fanotify.Entry{}, false
+	return leavesName(e)
 }
 
 // comes returns the place that something has since this event, when it was made there or renamed.
@@ -119,6 +113,17 @@ func comes(e *fanotify.Event) (fanotify.Entry, bool) {
 	case e.Mask.Has(fanotify.Rename):
 		return e.New()
 	case e.Mask.Has(fanotify.Create):
+		return e.Dir()
+	}
+	return fanotify.Entry{}, false
+}
+
+// leavesName returns the place that something leaves by this event.
+func leavesName(e *fanotify.Event) (fanotify.Entry, bool) {
+	switch {
+	case e.Mask.Has(fanotify.Rename):
+		return e.Old()
+	case e.Mask.Has(fanotify.Delete):
 		return e.Dir()
 	}
 	return fanotify.Entry{}, false

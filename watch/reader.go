@@ -106,7 +106,6 @@ func (r *reader) turn() (int, error) {
 	n, err := r.pending.read()
 	if err == nil {
 		r.lookAtMounts()
-		r.followMove()
 	}
 	switch {
 	case err != nil:

@@ -21,7 +21,7 @@ func sameBtrfs(a, b fanotify.FSID) bool { return [4]byte(a[:4]) == [4]byte(b[:4]
 // markTop marks the btrfs that a place in a subvolume belongs to. Where the top level can't be mounted, the error is the
 // refusal that led here, and says why.
 func (p *plan) markTop(at *place, refusal error) error {
-	top, err := mountTop(at.mount.Point)
+	top, err := mountTop(at.mount.Device)
 	if err != nil {
 		return fmt.Errorf("%w (its top level can't be mounted: %w)", refusal, err)
 	}
@@ -39,16 +39,15 @@ func (p *plan) markTop(at *place, refusal error) error {
 
 // unmarkTop takes the mark of markTop away.
 func (p *plan) unmarkTop(at place) {
-	if top, err := mountTop(at.mount.Point); err == nil {
+	if top, err := mountTop(at.mount.Device); err == nil {
 		_ = p.group.UnmarkAt(fanotify.TargetFilesystem, top, ".", p.mask, 0)
 		unix.Close(top)
 	}
 }
 
-// mountTop mounts the top level of the btrfs that is mounted at point, detached: the mount ends with the descriptor
-// (O_PATH) that is returned.
-func mountTop(point string) (int, error) {
-	device, err := mounts.Source(point)
+// mountTop mounts the top level of a btrfs, detached: the mount ends with the descriptor (O_PATH) that is returned.
+func mountTop(of mounts.Device) (int, error) {
+	device, err := mounts.Source(of)
 	if err != nil {
 		return -1, err
 	}

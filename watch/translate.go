@@ -11,6 +11,9 @@ import (
 func (r *reader) handle(e *fanotify.Event) {
 	r.tree.makeRoom()
 	r.pending.handle(e)
+	if r.tree.hasInodes {
+		r.tree.tell(e)
+	}
 	if e.PID == r.self && !r.config.OwnEvents && !changesTree(e) {
 		return // before any lookup: lookups make events
 	}
@@ -120,8 +123,8 @@ func (r *reader) rename(e *fanotify.Event) {
 	p.end = uint32(len(r.out.text))
 	if child := e.Object(); child != nil {
 		if e.Mask.Has(fanotify.OnDir) && r.tree.inodesOf(child) != nil {
-			defer r.followMoved(child, r.tree.isInside(r.tree.nodes[fanotify.Handle(child)]))
-			r.tree.movedMarked(child, from, old.Name, to, new.Name, guessed)
+			known := r.tree.movedMarked(child, from, old.Name, to, new.Name, guessed)
+			defer r.followMoved(child, known)
 		} else if e.Mask.Has(fanotify.OnDir) {
 			r.tree.moved(child, to, new.Name)
 			r.carried(child, from, old.Name, to, new.Name)
@@ -231,7 +234,11 @@ func (r *reader) appendEntry(dir *node, name []byte) {
 // unplaced reports an event whose place nobody knows. Only where everything is watched is it sure to be of interest;
 // elsewhere it may be, when the kernel couldn't be asked, and then the round ends with a record of that.
 func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask, h fanotify.HandleBytes) {
-	if fs := r.tree.systems[h.FSID()]; r.plan.whole || fs != nil && fs.whole {
+	fs := r.tree.systems[h.FSID()]
+	if fs == nil {
+		return // it is watched no more
+	}
+	if r.plan.whole || fs.whole {
 		end := uint32(len(r.out.text))
 		r.report(e, m, event.PathUnknown, paths{end, end, end})
 		return

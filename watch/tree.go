@@ -44,6 +44,8 @@ type tree struct {
 	wanted    map[fanotify.Handle]int   // those that were not where they should be, and how often
 	postponed map[fanotify.Handle]bool  // those that can't be marked for the moment, and whether they were listed
 	sighted   map[fanotify.Handle]sight // where else one was seen
+	stamp     uint32                    // rises with each that comes in
+	told      map[*node]map[string]bool // names in those that are not listed since they came in, whose events came
 }
 
 // node is a directory.
@@ -56,6 +58,11 @@ type node struct {
 	state  event.PathState  // of its own link to the parent
 	marked bool             // it has a mark of its own
 	missed bool             // it should have one, or one of its directories
+
+	arrived uint32 // tree.stamp when it came in from where nobody looks, with a mark or not
+	joined  uint32 // tree.stamp when it came into its parent
+	listed  uint32 // tree.stamp when it was last listed
+	since   uint32 // when it came in, alone or with an ancestor; of the same gen as inside
 
 	gen    uint32 // of the two below, 0 before the node has a place
 	inside bool   // it or an ancestor is watched
@@ -78,6 +85,7 @@ func newTree(pend *pending, maxDirs int) *tree {
 		max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{},
 		gone: map[fanotify.Handle]struct{}{}, gen: 2, round: 1, // the zero of nodes is before
 		wanted: map[fanotify.Handle]int{}, postponed: map[fanotify.Handle]bool{}, sighted: map[fanotify.Handle]sight{},
+		told: map[*node]map[string]bool{}, stamp: 1,
 	}
 }
 
@@ -236,6 +244,9 @@ func (t *tree) put(h fanotify.Handle, n, parent *node, name string, state event.
 	if state != event.PathExact {
 		t.doubt = append(t.doubt, h)
 	}
+	if n.parent != parent {
+		n.joined = t.stamp
+	}
 	n.parent, n.name, n.state, n.gen, n.arrivals = parent, name, state, t.gen-1, t.arrivals
 	if parent == nil {
 		return
@@ -305,12 +316,15 @@ func (t *tree) conclude(n *node) {
 	n.gen = t.gen
 	switch {
 	case n.point != "":
-		n.inside, n.worst = n.root, n.state
+		n.inside, n.worst, n.since = n.root, n.state, n.arrived
 	case n.parent == nil:
-		n.inside, n.worst = n.root, event.PathUnknown
+		n.inside, n.worst, n.since = n.root, event.PathUnknown, n.arrived
 	default:
 		t.conclude(n.parent)
 		n.inside, n.worst = n.root || n.parent.inside, worse(n.state, n.parent.worst)
+		if n.since = n.arrived; n.parent.since > n.joined {
+			n.since = max(n.arrived, n.parent.since)
+		}
 	}
 }
 

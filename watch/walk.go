@@ -53,6 +53,10 @@ func (t *tree) follow(in *inodes, h fanotify.Handle, n *node, found foundFunc) e
 
 // start begins at a directory of the tree.
 func (w *walk) start(h fanotify.Handle, n *node) {
+	if _, postponed := w.tree.postponed[h]; !postponed && w.found != nil && w.tree.isListed(n) {
+		delete(w.tree.wanted, h)
+		return
+	}
 	fd, refused, err := w.tree.openNode(h, n)
 	if err != nil {
 		w.miss(h, n, err)
@@ -128,12 +132,15 @@ func (w *walk) directory(fd int, refused error, h fanotify.Handle, n *node, dept
 		// What was listed and came after the mark has its record by now.
 		sure = w.tree.pending.drain() && len(w.tree.pending.links) == 0
 	}
+	told := w.tree.told[n]
+	delete(w.tree.told, n)
+	n.listed = w.tree.stamp
 	for _, e := range entries {
 		if w.found != nil && w.tree.pending.brings(h, e.name) {
 			continue
 		}
 		tell := func(isDir bool) {
-			if w.found != nil && !again {
+			if w.found != nil && !again && !told[e.name] {
 				w.found(n, e.name, isDir, sure)
 			}
 		}
@@ -166,8 +173,11 @@ func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, ag
 	}
 	c := t.nodes[child]
 	switch {
-	case c == nil, !t.isInside(c) && c.point == "":
+	case c == nil:
 		c = t.add(child, n, e.name, event.PathExact)
+	case !t.isInside(c) && c.point == "":
+		t.put(child, c, n, e.name, event.PathExact)
+		t.came(c)
 	case c.parent != n || c.name != e.name:
 		// It was moved here. A record that is still to be handled says that, and if there was no mark here yet, only that
 		// it left where it was.
@@ -177,6 +187,9 @@ func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, ag
 		return
 	}
 	tell(true)
+	if w.found != nil && t.isListed(c) {
+		return // it came in later than what it is in, and was met before
+	}
 	if depth >= maxOpenDirs {
 		w.later = append(w.later, child)
 		return

@@ -4,7 +4,7 @@ package mounts
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -73,16 +73,19 @@ func fromInfo(infos []*mountinfo.Info) []Mount {
 	return all
 }
 
-// Source returns what is mounted at a mount point, such as "/dev/sda1", as whoever mounted it wrote it.
-func Source(point string) (string, error) {
-	infos, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(point))
+// Source returns what a filesystem is on, such as "/dev/sda1", as whoever mounted it here wrote it.
+func Source(device Device) (string, error) {
+	infos, err := mountinfo.GetMounts(func(info *mountinfo.Info) (skip, stop bool) {
+		here := device == Device{uint32(info.Major), uint32(info.Minor)}
+		return !here, here
+	})
 	if err != nil {
 		return "", fmt.Errorf("list mounts: %w", err)
 	}
 	if len(infos) == 0 {
-		return "", &os.PathError{Op: "look for the mount at", Path: point, Err: os.ErrNotExist}
+		return "", fmt.Errorf("look for the mount of device %d:%d: %w", device.Major, device.Minor, fs.ErrNotExist)
 	}
-	return infos[len(infos)-1].Source, nil
+	return infos[0].Source, nil
 }
 
 // statmounts lists the mounts of a namespace by their unique ids.
