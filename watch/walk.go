@@ -176,7 +176,7 @@ func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, ag
 	case c == nil:
 		c = t.add(child, n, e.name, event.PathExact)
 	case !t.isInside(c) && c.point == "":
-		t.put(child, c, n, e.name, event.PathExact)
+		t.put(child, c, n, e.name, event.PathCurrent) // it has a mark: what is queued may be from before it came here
 		t.came(c)
 	case c.parent != n || c.name != e.name:
 		// It was moved here. A record that is still to be handled says that, and if there was no mark here yet, only that
