@@ -79,6 +79,7 @@ func TestLTP10IgnoreAcrossMarks(t *testing.T) {
 		30: {inode, "mnt1/dir/subdir", inode, "mnt1/dir", onChild, "mnt1/dir/subdir", dirOpen, dirOpen},
 	}
 	const oldIgnore = fanotify.IgnoredMask | fanotify.IgnoredSurvModify
+	variants := map[string]fanotify.MarkFlags{"ignored_mask": oldIgnore, "ignore": fanotify.IgnoreSurv}
 	onEach(t, []string{fstest.Tmpfs, fstest.Ext2, fstest.Ext4, fstest.XFS, fstest.Btrfs}, func(t *testing.T, kind, dir string) {
 		base := fstest.New(t, fstest.Tmpfs)
 		for _, name := range []string{"mnt1", "mnt2"} {
@@ -94,8 +95,9 @@ func TestLTP10IgnoreAcrossMarks(t *testing.T) {
 			file(t, d, fmt.Sprint("file-", i))
 			file(t, mkdir(t, dir, fmt.Sprint("dir-", i)), "file")
 		}
+		groups := ignoringGroups(t)
 		for i, row := range rows {
-			for _, flags := range []fanotify.MarkFlags{oldIgnore, fanotify.IgnoreSurv} {
+			for name, flags := range variants {
 				dropped := strings.Contains(row.ignorePath, "*")
 				switch {
 				case row.without == dirOpen && flags == oldIgnore:
@@ -103,11 +105,11 @@ func TestLTP10IgnoreAcrossMarks(t *testing.T) {
 				case dropped && kind == fstest.Tmpfs:
 					continue // its inodes are nowhere but in memory: none is ever dropped
 				}
-				t.Run(fmt.Sprintf("%d_%s", i, flags), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%d_%s", i, name), func(t *testing.T) {
 					if dropped {
-						row.testDropped(t, base, flags)
+						row.testDropped(t, groups, base, flags)
 					} else {
-						row.test(t, base, flags)
+						row.test(t, groups, base, flags)
 					}
 				})
 			}
@@ -115,7 +117,7 @@ func TestLTP10IgnoreAcrossMarks(t *testing.T) {
 	})
 }
 
-// ignoringGroup is one of the groups of a row.
+// ignoringGroup is one of the groups that each row uses.
 type ignoringGroup struct {
 	*fanotify.Group
 	name    string
@@ -123,8 +125,9 @@ type ignoringGroup struct {
 	fid     bool // reports handles, and so directories
 }
 
-// groups returns all groups of a row. The first class doesn't ignore.
-func (r ignoreRow) groups(t *testing.T, base string) []ignoringGroup {
+// ignoringGroups returns the groups. They are flushed after each row, as to make new ones would take longer than all
+// else. The first class doesn't ignore.
+func ignoringGroups(t *testing.T) []ignoringGroup {
 	t.Helper()
 	var groups []ignoringGroup
 	for i, config := range []fanotify.Config{
@@ -134,14 +137,24 @@ func (r ignoreRow) groups(t *testing.T, base string) []ignoringGroup {
 		{Report: fanotify.ReportDFIDName | fanotify.ReportFID},
 	} {
 		for n := range groupsPerClass {
-			g := newGroup(t, config)
-			mark(t, g, r.target, filepath.Join(base, r.path), r.without|fanotify.EventOnChild|fanotify.OnDir, 0)
 			groups = append(groups, ignoringGroup{
-				Group: g, name: fmt.Sprintf("group %d of %s %s", n, config.Class, config.Report), ignores: i > 0, fid: config.Report != 0,
+				Group:   newGroup(t, config),
+				name:    fmt.Sprintf("group %d of %s %s", n, config.Class, config.Report),
+				ignores: i > 0,
+				fid:     config.Report != 0,
 			})
 		}
 	}
 	return groups
+}
+
+// mark sets the mark of all groups, until the test ends.
+func (r ignoreRow) mark(t *testing.T, groups []ignoringGroup, base string) {
+	t.Helper()
+	for _, g := range groups {
+		mark(t, g.Group, r.target, filepath.Join(base, r.path), r.without|fanotify.EventOnChild|fanotify.OnDir, 0)
+		t.Cleanup(func() { check(t, g.Flush(inode), g.Flush(mount), g.Flush(filesystem)) })
+	}
 }
 
 // ignore sets the ignore mask of a group, with evictable for flags where the kernel may drop it.
@@ -192,8 +205,8 @@ func (r ignoreRow) expect(t *testing.T, g ignoringGroup, pid int, event fanotify
 	expect(t, g.name+": "+r.event, queued(t, g.Group, by(t, pid, maskOf)), want...)
 }
 
-func (r ignoreRow) test(t *testing.T, base string, flags fanotify.MarkFlags) {
-	groups := r.groups(t, base)
+func (r ignoreRow) test(t *testing.T, groups []ignoringGroup, base string, flags fanotify.MarkFlags) {
+	r.mark(t, groups, base)
 	for _, g := range groups {
 		if g.ignores {
 			r.ignore(t, g.Group, filepath.Join(base, r.ignorePath), flags, 0)
@@ -210,10 +223,10 @@ func (r ignoreRow) test(t *testing.T, base string, flags fanotify.MarkFlags) {
 }
 
 // testDropped ignores many files by marks that the kernel may drop and makes it do so: at least half of them.
-func (r ignoreRow) testDropped(t *testing.T, base string, flags fanotify.MarkFlags) {
+func (r ignoreRow) testDropped(t *testing.T, groups []ignoringGroup, base string, flags fanotify.MarkFlags) {
 	root := openFile(t, filepath.Join(base, "mnt1"), os.O_RDONLY) // before there are groups that would hear of it
 	defer root.Close()
-	groups := r.groups(t, base)
+	r.mark(t, groups, base)
 	each := func(path string, i int) string {
 		return filepath.Join(base, strings.Replace(path, "*", fmt.Sprint("-", i), 1))
 	}
