@@ -129,15 +129,6 @@ func closeIfStuck(t *testing.T, g *fanotify.Group) {
 // askPermission opens, writes, reads and closes a file and executes a program in its own place. It says what came of
 // each, a line for each call.
 func askPermission(path, program string) {
-	say := func(call string, err error) {
-		var errno unix.Errno
-		if errors.As(err, &errno) {
-			call += " " + unix.ErrnoName(errno)
-		} else if err != nil {
-			call += " " + err.Error()
-		}
-		fmt.Println(call)
-	}
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o700)
 	say("open", err)
 	_, err = unix.Write(fd, []byte("1"))
@@ -146,6 +137,17 @@ func askPermission(path, program string) {
 	say("read", err)
 	say("close", unix.Close(fd))
 	say("execute", unix.Exec(program, []string{"true"}, nil))
+}
+
+// say writes what came of a call to the standard output.
+func say(call string, err error) {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		call += " " + unix.ErrnoName(errno)
+	} else if err != nil {
+		call += " " + err.Error()
+	}
+	fmt.Println(call)
 }
 
 // TestLTP07CloseWithPendingRequests closes a group that many processes wait for: some of their requests were read and
