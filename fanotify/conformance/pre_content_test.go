@@ -1,7 +1,6 @@
 package conformance_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -99,7 +98,6 @@ func TestLTP24PreContent(t *testing.T) {
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
 				g := newGroup(t, fanotify.Config{Class: fanotify.ClassPreContent})
-				closeIfStuck(t, g)
 				marked := []string{path, executable}
 				if row.parent {
 					marked = []string{dir}
@@ -109,23 +107,8 @@ func TestLTP24PreContent(t *testing.T) {
 				}
 
 				child := actor(usesContent, path, executable, row.program)
-				var outcome strings.Builder
-				child.Stdout, child.Stderr = &outcome, &outcome
-				check(t, child.Start())
-				ctx, ended := context.WithCancel(t.Context())
-				var end error
-				go func() {
-					defer ended()
-					end = child.Wait()
-				}()
-				n := 0
-				describe := by(t, child.Process.Pid, maskFileAndPages(t))
-				for e, err := range g.Events(ctx) {
-					if err != nil {
-						t.Error(err)
-						break
-					}
-					got := describe(e)
+				n, outcome := answerAll(t, g, child, func(n int, e *fanotify.Event) fanotify.Response {
+					got := by(t, child.Process.Pid, maskFileAndPages(t))(e)
 					want := answer{event: "none"}
 					switch {
 					case n < len(row.answers):
@@ -140,18 +123,12 @@ func TestLTP24PreContent(t *testing.T) {
 					if _, err := unix.Pread(e.FD(), make([]byte, 1), int64(3*page)); err != nil {
 						t.Errorf("reading by the descriptor of %q: %v", got, err)
 					}
-					if err := e.Respond(want.response); err != nil {
-						t.Error(err)
-					}
-					n++
-				}
-				<-ctx.Done()
-				check(t, end)
+					return want.response
+				})
 				if n < len(row.answers) || row.rest && n == len(row.answers) {
 					t.Errorf("%d events are too few", n)
 				}
-				expect(t, "all", queued(t, g, maskOf))
-				expect(t, "the process has ended", strings.Split(strings.TrimSpace(outcome.String()), "\n"), row.outcome...)
+				expect(t, "the process has ended", outcome, row.outcome...)
 			})
 		}
 	})
