@@ -25,7 +25,14 @@ type Event struct {
 	at   [recordTypes]uint32 // where in raw the first record of each known type begins; 0 is none
 	raw  []byte              // the whole event, borrowed
 	held *held               // nil when it was only looked at ahead
+	_    noCopy
 }
+
+// noCopy has go vet refuse a copy of what it is part of: a copy would answer for the event that comes next.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // record returns the first record of a type, or nil.
 func (e *Event) record(t RecordType) []byte {
