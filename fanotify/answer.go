@@ -127,8 +127,8 @@ func (g *Group) Unanswered() uint64 { return g.unanswered.Load() }
 // moment, such as those to the events of one Batch. Answers that are forgotten are sent when they are collected.
 // It must not be copied.
 type Answers struct {
-	pending *pending
 	_       noCopy
+	pending *pending
 }
 
 // pending is what Answers holds, apart from it so that it can be sent when nobody has the Answers any more.

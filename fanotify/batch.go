@@ -14,8 +14,8 @@ import (
 // bytes, is allocated by the first read and used again by the next. A Batch that is forgotten is closed when it is
 // collected. It must not be copied.
 type Batch struct {
-	queue *queue
 	_     noCopy
+	queue *queue
 }
 
 // queue is what a Batch holds, apart from it so that it can be closed when nobody has the Batch any more.

@@ -16,6 +16,8 @@ import (
 // Event is one event with its information records. It is borrowed for the body of the loop that yielded it; the zero
 // Event has neither records nor descriptors. It must not be copied: Detach makes a copy to keep.
 type Event struct {
+	_ noCopy
+
 	// Mask says what happened: a set, because the kernel merges equal events that wait in the queue (fanotify(7)).
 	Mask Mask
 	// PID is the process, or the thread with ReportTID, in the reader's pid namespace; 0 when it is not visible
@@ -25,7 +27,6 @@ type Event struct {
 	at   [recordTypes]uint32 // where in raw the first record of each known type begins; 0 is none
 	raw  []byte              // the whole event, borrowed
 	held *held               // nil when it was only looked at ahead
-	_    noCopy
 }
 
 // noCopy has go vet refuse a copy of what it is part of: a copy would answer for the event that comes next.
