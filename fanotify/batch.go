@@ -5,20 +5,34 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
 // Batch is a buffer of events that were read together. The zero value is ready for use; its memory, Config.BufferSize
-// bytes, is allocated by the first read and used again by the next.
-type Batch struct {
+// bytes, is allocated by the first read and used again by the next. A Batch that is forgotten is closed when it is
+// collected.
+type Batch struct{ queue *queue }
+
+// queue is what a Batch holds, apart from it so that it can be closed when nobody has the Batch any more.
+type queue struct {
+	group *Group
 	buf   []byte
 	rest  []byte // what Events has not yielded
 	at    int    // offset of rest in what was read, for errors
-	event Event
+	event Event  // what Events yields; it holds held
+	held  held
 	n     int
 	err   error
 	read  func(fd uintptr)
+}
+
+func newQueue() *queue {
+	q := &queue{held: held{fd: noDescriptor, pidfd: noDescriptor}}
+	q.event.held = &q.held
+	q.read = func(fd uintptr) { q.n, q.err = unix.Read(int(fd), q.buf[:q.group.config.BufferSize]) }
+	return q
 }
 
 // Read waits until events are queued and reads them into b, whose former events end. It returns the context's error,
@@ -26,6 +40,7 @@ type Batch struct {
 //
 // Where events carry descriptors, but not ReportFDError, an event whose descriptor the kernel can't open (EMFILE,
 // ETXTBSY, EROFS) is lost: the error is returned if it is the first of a read, and nothing says so if it is another.
+// A permission event is denied by the kernel then.
 func (g *Group) Read(ctx context.Context, b *Batch) error {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -45,77 +60,92 @@ func (g *Group) Read(ctx context.Context, b *Batch) error {
 // When it is less than the buffer's size by MinBufferSize or more, the queue was empty for a moment. Errors are those
 // of Read.
 func (g *Group) TryRead(b *Batch) (int, error) {
-	b.Close()
+	if b.queue == nil {
+		b.queue = newQueue()
+		runtime.AddCleanup(b, (*queue).close, b.queue)
+	}
+	q := b.queue
+	q.close()
 	if !g.reading.CompareAndSwap(false, true) {
 		return 0, errReading
 	}
 	defer g.reading.Store(false)
-	if len(b.buf) < g.config.BufferSize {
-		b.buf = make([]byte, g.config.BufferSize)
+	if len(q.buf) < g.config.BufferSize {
+		q.buf = make([]byte, g.config.BufferSize)
 	}
-	if b.read == nil {
-		b.read = func(fd uintptr) { b.n, b.err = unix.Read(int(fd), b.buf[:b.event.group.config.BufferSize]) }
-	}
-	b.event.group = g
-	if err := g.conn.Control(b.read); err != nil {
+	q.group, q.held.group = g, g
+	if err := g.conn.Control(q.read); err != nil {
 		return 0, os.ErrClosed
 	}
-	switch b.err {
+	switch q.err {
 	case nil:
-		b.rest, b.at = b.buf[:b.n], 0
-		return b.n, nil
+		q.rest, q.at = q.buf[:q.n], 0
+		return q.n, nil
 	case unix.EAGAIN, unix.EINTR:
 		return 0, nil
 	}
-	return 0, fmt.Errorf("read fanotify events: %w", b.err)
+	return 0, fmt.Errorf("read fanotify events: %w", q.err)
 }
 
 // Events yields the events that the batch still holds. A malformed event is a *ParseError at its place; the events
-// behind it follow as long as their bounds can be told. The event is borrowed until the next step; leaving the loop
-// keeps the rest for another call.
+// behind it follow as long as their bounds can be told. The event is borrowed for the body of the loop, and ends with
+// it, also by a break or a panic; the rest stays for another call.
 func (b *Batch) Events() iter.Seq2[*Event, error] {
 	return func(yield func(*Event, error) bool) {
-		for len(b.rest) > 0 {
-			e, err := b.next()
+		q := b.queue
+		if q == nil {
+			return
+		}
+		defer runtime.KeepAlive(b)
+		defer q.held.end()
+		for len(q.rest) > 0 {
+			e, err := q.next()
 			if !yield(e, err) {
 				return
 			}
 		}
-		b.event.Close()
 	}
 }
 
 // next ends the current event, parses the one behind it and moves on.
-func (b *Batch) next() (*Event, error) {
-	b.event.Close()
-	n, err := b.event.parse(b.rest)
-	at := b.at
-	b.rest, b.at = b.rest[n:], at+n
+func (q *queue) next() (*Event, error) {
+	q.held.end()
+	n, err := q.event.parse(q.rest)
+	at := q.at
+	q.rest, q.at = q.rest[n:], at+n
 	if err != nil {
-		b.event.Close()
+		q.held.end()
 		err.Offset += at
 		return nil, err
 	}
-	return &b.event, nil
+	return &q.event, nil
 }
 
-// Close ends the events that the batch still holds: their descriptors are closed, unanswered permission events are
-// allowed. The batch may be read into again.
+// Close ends the events that the batch still holds: their descriptors are closed, and whoever waits for an answer gets
+// Config.Unanswered. The batch may be read into again.
 func (b *Batch) Close() {
-	for len(b.rest) > 0 {
-		b.next() //nolint:errcheck // What is malformed has nothing to close.
+	if b.queue != nil {
+		b.queue.close()
 	}
-	b.event.Close()
+}
+
+func (q *queue) close() {
+	for len(q.rest) > 0 {
+		q.next() //nolint:errcheck // What is malformed has nothing to close.
+	}
+	q.held.end()
 }
 
 // Ahead yields the events that the batch still holds without moving on: Events will yield them again. The event is
-// parsed into scratch; it has no descriptors, which belong to the event that Events yields. Malformed events are left
-// out.
+// parsed into scratch, which is a zero Event or one that Ahead filled; it has no descriptors and can't be answered:
+// both belong to the event that Events yields. Malformed events are left out.
 func (b *Batch) Ahead(scratch *Event) iter.Seq[*Event] {
 	return func(yield func(*Event) bool) {
-		for rest := b.rest; len(rest) > 0; {
+		if b.queue == nil {
+			return
+		}
+		for rest := b.queue.rest; len(rest) > 0; {
 			n, err := scratch.parse(rest)
-			scratch.fd, scratch.pidfd, scratch.pending = noDescriptor, noDescriptor, false
 			rest = rest[n:]
 			if err == nil && !yield(scratch) {
 				return

@@ -4,16 +4,17 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"iter"
-	"math"
 	"os"
+	"runtime"
 	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// Event is one event with its information records. It is borrowed from the loop that yielded it; the zero Event has
-// neither records nor descriptors.
+// Event is one event with its information records. It is borrowed for the body of the loop that yielded it; the zero
+// Event has neither records nor descriptors. It must not be copied: Detach makes a copy to keep.
 type Event struct {
 	// Mask says what happened: a set, because the kernel merges equal events that wait in the queue (fanotify(7)).
 	Mask Mask
@@ -21,17 +22,10 @@ type Event struct {
 	// there, hidden from an unprivileged group, or when there is none (overflow).
 	PID int32
 
-	fd      int32 // owned when >= 0, else FAN_NOFD, noDescriptor or an errno that is negated
-	pidfd   int32 // likewise, with FAN_NOPIDFD and FAN_EPIDFD
-	pending bool  // a process waits for the answer
-
-	at    [recordTypes]uint32 // where in raw the first record of each known type begins; 0 is none
-	raw   []byte              // the whole event, borrowed
-	group *Group
+	at   [recordTypes]uint32 // where in raw the first record of each known type begins; 0 is none
+	raw  []byte              // the whole event, borrowed
+	held *held               // nil when it was only looked at ahead
 }
-
-// noDescriptor stands for a descriptor that was never reported or that was handed over: the kernel knows no such errno.
-const noDescriptor = math.MinInt32
 
 // record returns the first record of a type, or nil.
 func (e *Event) record(t RecordType) []byte {
@@ -156,24 +150,49 @@ var ErrNoDescriptor = errors.New("fanotify: the event has no descriptor")
 // errPIDFD says all that a group without ReportFDError learns.
 var errPIDFD = errors.New("fanotify: no pidfd could be opened: most often for want of descriptors; report_fd_error tells")
 
+// FD returns the number of the event's descriptor, for as long as the event holds it, or -1 without one. It is
+// borrowed: the event closes it. Of a detached event, no other goroutine may take or close it meanwhile, and the event
+// has to be kept alive (runtime.KeepAlive) as for os.File.Fd.
+func (e *Event) FD() int {
+	if e.held == nil || e.held.fd < 0 {
+		return -1
+	}
+	return int(e.held.fd)
+}
+
 // File hands over the event's descriptor, open with Config.EventFlags; the caller closes it. Using it makes no events.
-// A permission event is allowed by it, because the answer must come before the descriptor can be closed.
+// While a process waits for an answer it is a duplicate, because the kernel knows the request by the descriptor.
 //
 // With ReportFDError the error is the errno for which the kernel could not open the object: EMFILE, ETXTBSY, EROFS.
 // Otherwise it is ErrNoDescriptor, also in every group that reports handles.
 func (e *Event) File() (*os.File, error) {
-	e.allow()
-	fd := e.fd
-	switch {
-	case e.raw == nil, fd == noDescriptor:
-		return nil, ErrNoDescriptor
-	case fd >= 0:
-		e.fd = noDescriptor
-		return os.NewFile(uintptr(fd), "fanotify event"), nil
-	case !e.reportsErrno(), fd == -int32(unix.EBADF): // EBADF: there is no object
+	if e.held == nil {
 		return nil, ErrNoDescriptor
 	}
-	return nil, unix.Errno(-fd)
+	defer runtime.KeepAlive(e)
+	return e.held.file()
+}
+
+func (h *held) file() (*os.File, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	fd := int(h.fd)
+	switch {
+	case fd == noDescriptor:
+		return nil, ErrNoDescriptor
+	case fd >= 0 && h.request == waiting:
+		var err error
+		if fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return nil, fmt.Errorf("duplicate the descriptor of a fanotify event: %w", err)
+		}
+	case fd >= 0:
+		h.fd = noDescriptor
+	case !h.reportsErrno(), fd == -int(unix.EBADF): // EBADF: there is no object
+		return nil, ErrNoDescriptor
+	default:
+		return nil, unix.Errno(-fd)
+	}
+	return os.NewFile(uintptr(fd), "fanotify event"), nil
 }
 
 // PIDFD hands over a pidfd of the process; the caller closes it. The error is os.ErrProcessDone when the process was
@@ -181,49 +200,67 @@ func (e *Event) File() (*os.File, error) {
 // the group doesn't report pidfds. Any other error is why the kernel could not open one: with ReportFDError an errno,
 // such as EMFILE.
 func (e *Event) PIDFD() (*os.File, error) {
-	pidfd := e.pidfd
+	if e.held == nil || e.at[RecordPIDFD] == 0 {
+		return nil, ErrNoDescriptor
+	}
+	defer runtime.KeepAlive(e)
+	return e.held.process()
+}
+
+func (h *held) process() (*os.File, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pidfd := h.pidfd
 	switch {
-	case e.at[RecordPIDFD] == 0, pidfd == noDescriptor:
+	case pidfd == noDescriptor:
 		return nil, ErrNoDescriptor
 	case pidfd >= 0:
-		e.pidfd = noDescriptor
+		h.pidfd = noDescriptor
 		return os.NewFile(uintptr(pidfd), "pidfd"), nil
-	case e.reportsErrno() && pidfd != -int32(unix.ESRCH):
+	case h.reportsErrno() && pidfd != -int32(unix.ESRCH):
 		return nil, unix.Errno(-pidfd)
-	case e.reportsErrno(), pidfd == unix.FAN_NOPIDFD:
+	case h.reportsErrno(), pidfd == unix.FAN_NOPIDFD:
 		return nil, os.ErrProcessDone
 	}
 	return nil, errPIDFD
 }
 
 // reportsErrno says whether negative descriptors are errnos.
-func (e *Event) reportsErrno() bool {
-	return e.group != nil && e.group.config.Report&ReportFDError != 0
+func (h *held) reportsErrno() bool {
+	return h.group != nil && h.group.config.Report&ReportFDError != 0
 }
 
-// Detach returns a copy of the event to keep beyond the next step. It takes the descriptors along: the caller closes
-// the copy, or takes and closes each of them. A permission event is allowed by it.
+// Detach returns a copy of the event to keep beyond the body of the loop. It takes along the descriptors, and the
+// process that waits for an answer: the caller closes the copy. One that is forgotten is closed when it is collected.
 func (e *Event) Detach() *Event {
-	e.allow()
-	kept := *e
-	kept.raw = slices.Clone(e.raw)
-	e.fd, e.pidfd = noDescriptor, noDescriptor
-	return &kept
+	kept := &Event{Mask: e.Mask, PID: e.PID, at: e.at, raw: slices.Clone(e.raw)}
+	if e.held == nil {
+		return kept
+	}
+	kept.held = e.held.move()
+	runtime.KeepAlive(e)
+	runtime.AddCleanup(kept, (*held).release, kept.held)
+	return kept
 }
 
-// Close closes the descriptors that nobody took; the rest of the event stays as it is. It is for detached events: a
-// borrowed one is closed by the next step. Further calls do nothing.
+// move takes all that h holds into another one.
+func (h *held) move() *held {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	moved := &held{group: h.group, fd: h.fd, pidfd: h.pidfd, request: h.request}
+	h.fd, h.pidfd = noDescriptor, noDescriptor
+	if h.request == waiting {
+		h.request = answered // by whoever has the other one
+	}
+	return moved
+}
+
+// Close closes the descriptors that nobody took, and gives Config.Unanswered to a process that still waits; the rest of
+// the event stays as it is. It is for detached events: a borrowed one ends with the body of its loop. Any goroutine may
+// call it, and further calls do nothing. It may block as close(2) does.
 func (e *Event) Close() {
-	if e.raw == nil {
-		return
-	}
-	e.allow()
-	if e.fd >= 0 {
-		unix.Close(int(e.fd))
-		e.fd = noDescriptor
-	}
-	if e.pidfd >= 0 {
-		unix.Close(int(e.pidfd))
-		e.pidfd = noDescriptor
+	if e.held != nil {
+		e.held.release()
+		runtime.KeepAlive(e)
 	}
 }

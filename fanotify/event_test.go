@@ -1,7 +1,6 @@
 package fanotify
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -318,84 +316,6 @@ func TestMountEvents(t *testing.T) {
 	}
 }
 
-// answer reads events while act runs, which waits for answers, and returns what describe says of each. If the answers
-// don't come, the group is closed, so that nothing can hang.
-func answer(t *testing.T, g *Group, act func() error, describe func(e *Event) string) []string {
-	t.Helper()
-	watchdog := time.AfterFunc(patience, func() {
-		t.Error("a permission event was not answered")
-		g.Close()
-	})
-	defer watchdog.Stop()
-	ctx, cancel := context.WithCancel(t.Context())
-	acted := make(chan error, 1)
-	go func() {
-		acted <- act()
-		cancel()
-	}()
-	var got []string
-	for e, err := range g.Events(ctx) {
-		check(t, err)
-		got = append(got, describe(e))
-	}
-	check(t, <-acted)
-	return append(got, queued(t, g, describe)...) // what came when it was done
-}
-
-// TestPermissionEventsAreAllowed shows that who doesn't answer allows: by the next step, by taking or keeping the
-// event, by closing the batch or the group.
-func TestPermissionEventsAreAllowed(t *testing.T) {
-	fstest.NeedKernel(t, Supports(FeaturePermission))
-	dir := fstest.New(t, fstest.Tmpfs)
-	name := file(t, dir, "f")
-	opens := func() error {
-		f, err := os.Open(name)
-		return errors.Join(err, f.Close())
-	}
-	for way, take := range map[string]func(e *Event){
-		"next step": func(e *Event) {},
-		"File": func(e *Event) {
-			f, err := e.File()
-			check(t, err, f.Close())
-		},
-		"Detach": func(e *Event) {
-			kept := e.Detach()
-			f, err := kept.File()
-			check(t, err, f.Close())
-			kept.Close()
-		},
-		"Close": func(e *Event) { e.Close() },
-	} {
-		t.Run(way, func(t *testing.T) {
-			g := newGroup(t, Config{Class: ClassContent})
-			mark(t, g, TargetInode, name, OpenPerm|Open, 0)
-			got := answer(t, g, opens, func(e *Event) string { take(e); return e.Mask.String() })
-			if !slices.Equal(got, []string{"open_perm", "open"}) {
-				t.Error(got)
-			}
-		})
-	}
-	for way, end := range map[string]func(g *Group, b *Batch) error{
-		"Batch.Close":  func(g *Group, b *Batch) error { b.Close(); return nil },
-		"Group.Close":  func(g *Group, b *Batch) error { return g.Close() },
-		"another read": func(g *Group, b *Batch) error { _, err := g.TryRead(b); return err },
-	} {
-		t.Run(way, func(t *testing.T) {
-			g := newGroup(t, Config{Class: ClassContent})
-			mark(t, g, TargetInode, name, OpenPerm, 0)
-			watchdog := time.AfterFunc(patience, func() { g.Close() })
-			defer watchdog.Stop()
-			acted := make(chan error, 1)
-			go func() { acted <- opens() }()
-			var b Batch
-			defer b.Close()
-			check(t, g.Read(withPatience(t), &b))
-			check(t, end(g, &b))
-			check(t, <-acted)
-		})
-	}
-}
-
 // TestPermissionEventWithoutDescriptor is one whose descriptor the kernel could not open: it has denied it by itself.
 func TestPermissionEventWithoutDescriptor(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureFDError))
@@ -411,9 +331,9 @@ func TestPermissionEventWithoutDescriptor(t *testing.T) {
 		return nil
 	}, func(e *Event) string {
 		_, err := e.File()
-		return fmt.Sprint(e.Mask, " ", err)
+		return fmt.Sprint(e.Mask, " ", err, "; ", e.Allow())
 	})
-	if !slices.Equal(got, []string{"open_perm read-only file system"}) {
+	if !slices.Equal(got, []string{"open_perm read-only file system; " + ErrNotAsked.Error()}) {
 		t.Error(got)
 	}
 }

@@ -44,16 +44,19 @@ func FuzzParse(f *testing.F) {
 
 // parseOne parses one event, compares all that it says with the bytes, and returns its size and names.
 func parseOne(t *testing.T, b []byte) (int, string) {
-	var e Event
+	own := &held{fd: noDescriptor, pidfd: noDescriptor}
+	e := Event{held: own}
 	n, err := e.parse(b)
-	fd, pidfd := e.fd, e.pidfd
-	e.fd, e.pidfd, e.pending = noDescriptor, noDescriptor, false // they are not ours to close
+	e.held = nil // the descriptors are not ours to close
 	if n < 1 || n > len(b) {
 		t.Fatalf("size %d of %d bytes", n, len(b))
 	}
 	want, records, whole := readPlainly(b)
-	if fd != want.fd || pidfd != want.pidfd {
-		t.Fatalf("owns the descriptors %d and %d, want %d and %d: %x", fd, pidfd, want.fd, want.pidfd, b)
+	if own.fd != want.held.fd || own.pidfd != want.held.pidfd {
+		t.Fatalf("owns the descriptors %d and %d, want %d and %d: %x", own.fd, own.pidfd, want.held.fd, want.held.pidfd, b)
+	}
+	if asked := want.Mask&permissionEvents != 0 && own.fd >= 0; asked != (own.request == waiting) {
+		t.Fatalf("%s with the descriptor %d: request %d", want.Mask, own.fd, own.request)
 	}
 	if err != nil {
 		if err.Offset < 0 || err.Offset >= n || err.Reason == "" {
@@ -87,14 +90,15 @@ func parseOne(t *testing.T, b []byte) (int, string) {
 // descriptors that somebody has to close, and its records, as far as there is a way from one to the next. Whole says
 // that nothing is wrong with their bounds.
 func readPlainly(b []byte) (want Event, records [][]byte, whole bool) {
-	want.fd, want.pidfd = noDescriptor, noDescriptor
+	own := &held{fd: noDescriptor, pidfd: noDescriptor}
+	want.held = own
 	order := binary.NativeEndian
 	if len(b) < 24 || order.Uint32(b) < 24 || int64(order.Uint32(b)) > int64(len(b)) || b[4] != 3 {
 		return want, nil, false
 	}
 	b = b[:order.Uint32(b)]
 	want.Mask = Mask(order.Uint64(b[8:]))
-	want.fd, want.PID = int32(order.Uint32(b[16:])), int32(order.Uint32(b[20:]))
+	own.fd, want.PID = int32(order.Uint32(b[16:])), int32(order.Uint32(b[20:]))
 	at := int(order.Uint16(b[6:]))
 	if at < 24 || at > len(b) {
 		return want, nil, false
@@ -108,8 +112,8 @@ func readPlainly(b []byte) (want Event, records [][]byte, whole bool) {
 			return want, records, false
 		}
 		r := b[at : at+n]
-		if RecordType(r[0]) == RecordPIDFD && n >= 8 && want.pidfd == noDescriptor {
-			want.pidfd = int32(order.Uint32(r[4:]))
+		if RecordType(r[0]) == RecordPIDFD && n >= 8 && own.pidfd == noDescriptor {
+			own.pidfd = int32(order.Uint32(r[4:]))
 		}
 		records = append(records, r)
 		at += n
@@ -187,12 +191,12 @@ func FuzzDescriptors(f *testing.F) {
 		var all []int
 		for rest := data; len(rest) >= metadataSize; {
 			want, records, _ := readPlainly(rest)
-			if want.fd >= 0 {
+			if want.held.fd >= 0 {
 				all = append(all, openHigh(t))
 				binary.NativeEndian.PutUint32(rest[16:], uint32(all[len(all)-1]))
 			}
 			for _, r := range records {
-				if want.pidfd >= 0 && RecordType(r[0]) == RecordPIDFD && len(r) >= 8 {
+				if want.held.pidfd >= 0 && RecordType(r[0]) == RecordPIDFD && len(r) >= 8 {
 					all = append(all, openHigh(t))
 					binary.NativeEndian.PutUint32(r[4:], uint32(all[len(all)-1]))
 					break
@@ -207,7 +211,7 @@ func FuzzDescriptors(f *testing.F) {
 
 		var files []*os.File // taken
 		var kept []*Event
-		b := batchOf(nil, data)
+		b := batchOf(closedGroup(t), data)
 		for e := range b.Events() {
 			way := byte(0)
 			if len(ways) > 0 {
@@ -256,6 +260,16 @@ func FuzzDescriptors(f *testing.F) {
 			}
 		}
 	})
+}
+
+// closedGroup returns a group that was closed: whoever waits for it has been allowed.
+func closedGroup(t *testing.T) *Group {
+	t.Helper()
+	file, err := os.Open("/dev/null")
+	check(t, err)
+	conn, err := file.SyscallConn()
+	check(t, err, file.Close())
+	return &Group{file: file, conn: conn}
 }
 
 // openHigh returns a new descriptor whose number is so high that nothing else in the process gets it when it is free.

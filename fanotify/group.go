@@ -94,6 +94,10 @@ type Config struct {
 	UnlimitedMarks bool // marks don't count against the user's limit (CAP_SYS_ADMIN)
 	Audit          bool // answers may ask for an audit record (since Linux 4.15; CAP_AUDIT_WRITE)
 
+	// Unanswered is what a permission event gets that nobody answered before it ended: the zero value allows.
+	// Group.Unanswered counts them. When the group is closed, and where the kernel's queue is full, the kernel allows.
+	Unanswered Response
+
 	// BufferSize is the most that one read takes, in bytes. 0 means DefaultBufferSize, or MinBufferSize in a group
 	// whose events carry descriptors: these are open from the read until the event's step has passed. So this bounds
 	// them, at 24 bytes for an event, 32 with its pidfd, and by at least five events; the kernel loses an event whose
@@ -128,13 +132,18 @@ type Group struct {
 	await  syscall.RawConn // of poll
 	wait   waiter
 
-	reading atomic.Bool // one reader at a time
+	reading    atomic.Bool // one reader at a time
+	unanswered atomic.Uint64
 }
 
 // NewGroup makes a group (fanotify_init(2)). The error is an *InitError that unwraps to the errno. The caller closes
 // the group; one that is forgotten is closed when it is collected.
 func NewGroup(config Config) (*Group, error) {
 	config.BufferSize = config.bufferSize()
+	var refused *ResponseError
+	if errors.As(config.Unanswered.check(&config), &refused) {
+		return nil, &InitError{Config: config, Err: refused.Err, Reason: "unanswered " + refused.Response.String() + ": " + refused.Reason}
+	}
 	fd, err := unix.FanotifyInit(config.initFlags(), uint(config.EventFlags|unix.O_CLOEXEC))
 	if err != nil {
 		return nil, newInitError(config, err)

@@ -62,12 +62,10 @@ func (e *ParseError) Error() string {
 	return fmt.Sprintf("malformed fanotify event at byte %d: %s", e.Offset, e.Reason)
 }
 
-// parse parses the event at the start of b and returns its size in bytes. With an error, the size is what to skip, and
-// e owns the descriptors that could be read. The event borrows b; its group stays.
+// parse parses the event at the start of b and returns its size in bytes. With an error, the size is what to skip. The
+// event borrows b; e.held, which holds nothing before, owns what descriptors could be read, also with an error.
 func (e *Event) parse(b []byte) (int, *ParseError) {
-	e.Mask, e.PID, e.fd, e.pidfd, e.pending = 0, 0, noDescriptor, noDescriptor, false
-	e.at = [recordTypes]uint32{}
-	e.raw = nil
+	e.Mask, e.PID, e.raw, e.at = 0, 0, nil, [recordTypes]uint32{}
 	if len(b) < metadataSize {
 		return len(b), &ParseError{0, "cut off metadata"}
 	}
@@ -81,9 +79,10 @@ func (e *Event) parse(b []byte) (int, *ParseError) {
 	}
 	e.raw = b
 	e.Mask = Mask(binary.NativeEndian.Uint64(b[8:]))
-	e.fd = int32(binary.NativeEndian.Uint32(b[16:]))
 	e.PID = int32(binary.NativeEndian.Uint32(b[20:]))
-	e.pending = e.Mask&permissionEvents != 0 && e.fd >= 0
+	if e.held != nil {
+		e.held.take(e.Mask, int32(binary.NativeEndian.Uint32(b[16:])))
+	}
 
 	var malformed *ParseError
 	at := metadataLength(b)
@@ -126,7 +125,9 @@ func (e *Event) take(t RecordType, r []byte, at uint32) (wrong string) {
 			return "name without an end"
 		}
 	case RecordPIDFD:
-		e.pidfd = int32(binary.NativeEndian.Uint32(r[4:]))
+		if e.held != nil {
+			e.held.pidfd = int32(binary.NativeEndian.Uint32(r[4:]))
+		}
 	}
 	e.at[t] = at
 	return ""

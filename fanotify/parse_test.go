@@ -15,8 +15,9 @@ import (
 
 // batchOf returns a batch as if a read of group had brought these events.
 func batchOf(group *Group, events ...[]byte) *Batch {
-	b := &Batch{rest: slices.Concat(events...)}
-	b.event.group = group
+	b := &Batch{newQueue()}
+	b.queue.rest = slices.Concat(events...)
+	b.queue.group, b.queue.held.group = group, group
 	return b
 }
 
@@ -56,7 +57,7 @@ func TestParseRecords(t *testing.T) {
 		record(RecordMnt, append([]byte{0, 0, 0, 0}, native64(1<<40)...)...),
 		handleRecord(RecordFID, []byte{9}, nil), // a second one of a type is data
 	)
-	var e Event
+	e := Event{held: new(held)}
 	n, perr := e.parse(raw)
 	if perr != nil || n != len(raw) {
 		t.Fatal(n, perr)
@@ -379,7 +380,7 @@ func TestParseAllocatesNothing(t *testing.T) {
 	b := batchOf(nil)
 	found := 0
 	allocs := testing.AllocsPerRun(100, func() {
-		b.rest = buf
+		b.queue.rest = buf
 		for e, err := range b.Events() {
 			dir, ok := e.Dir()
 			if err != nil || !ok {
