@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -282,4 +283,70 @@ func openHigh(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return high
+}
+
+// FuzzResponse wants every answer either refused or encoded in a way that reads back as the same answer.
+func FuzzResponse(f *testing.F) {
+	f.Add(int32(5), true, uint32(unix.EBUSY), true, true, uint32(42), uint32(TrustYes), uint32(TrustUnknown), uint32(ClassPreContent), true)
+	f.Add(int32(0), false, uint32(0), false, false, uint32(0), uint32(0), uint32(0), uint32(ClassContent), false)
+	f.Add(int32(1<<31-1), true, uint32(unix.EPERM), true, true, ^uint32(0), ^uint32(0), ^uint32(0), uint32(ClassContent), true)
+	f.Fuzz(func(t *testing.T, fd int32, deny bool, errno uint32, audit, rule bool, number, subject, object, class uint32, audited bool) {
+		r := Response{Deny: deny, Errno: unix.Errno(errno), Audit: audit}
+		if rule {
+			r.Rule = &AuditRule{number, Trust(subject), Trust(object)}
+		}
+		if r.String() == "" {
+			t.Error("no text")
+		}
+		config := Config{Class: Class(class), Audit: audited}
+		if err := r.check(&config); err != nil {
+			if errno == 0 && (!audit || audited) && (!rule || audit) {
+				t.Errorf("%s is refused: %v", r, err)
+			}
+			return
+		}
+		prefix := []byte("before")
+		b := r.append(bytes.Clone(prefix), fd)
+		b, ok := bytes.CutPrefix(b, prefix)
+		if !ok {
+			t.Fatal("the bytes before it changed")
+		}
+		size := 8
+		if rule {
+			size = 24
+		}
+		if len(b) != size {
+			t.Fatalf("%s takes %d bytes: %x", r, len(b), b)
+		}
+		gotFD, got := readResponse(t, b)
+		want := r
+		if want.Errno == unix.EPERM {
+			want.Errno = 0 // the same, and also for older kernels
+		}
+		if diff := cmp.Diff(want, got); gotFD != fd || diff != "" {
+			t.Errorf("%x is for %d, want %d: %s", b, gotFD, fd, diff)
+		}
+		if got.Errno != 0 && (!got.Deny || Class(class) != ClassPreContent) || got.Audit && !audited {
+			t.Errorf("%s is taken for %v", got, config)
+		}
+	})
+}
+
+// readResponse reads a struct fanotify_response, and the audit rule behind it, with the numbers of linux/fanotify.h.
+func readResponse(t *testing.T, b []byte) (fd int32, r Response) {
+	order := binary.NativeEndian
+	fd = int32(order.Uint32(b))
+	answer := order.Uint32(b[4:])
+	r = Response{Deny: answer&3 == 2, Errno: unix.Errno(answer >> 24), Audit: answer&0x10 != 0}
+	if answer&3 != 1 && answer&3 != 2 || answer&^0xff000033 != 0 {
+		t.Fatalf("answer %#x", answer)
+	}
+	if answer&0x20 == 0 {
+		return fd, r
+	}
+	if b[8] != 1 || b[9] != 0 || order.Uint16(b[10:]) != 16 {
+		t.Fatalf("the header of the rule is %x", b[8:12])
+	}
+	r.Rule = &AuditRule{order.Uint32(b[12:]), Trust(order.Uint32(b[16:])), Trust(order.Uint32(b[20:]))}
+	return fd, r
 }
