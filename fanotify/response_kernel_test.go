@@ -13,6 +13,8 @@ import (
 // TestResponsesAreCheckedAsByTheKernel gives every answer to a request that doesn't exist: the kernel says ENOENT only
 // of an answer that it would take. What is refused here must be what it refuses, but for a rule without audit, which it
 // takes and ignores.
+//
+// Proves FAN_ERRNO_SHIFT, FAN_AUDIT, FAN_INFO, FAN_RESPONSE_INFO_AUDIT_RULE.
 func TestResponsesAreCheckedAsByTheKernel(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeaturePreAccess))
 	fstest.NeedKernel(t, Supports(FeatureAudit))

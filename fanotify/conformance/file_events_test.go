@@ -153,6 +153,8 @@ func TestLTP02Children(t *testing.T) {
 }
 
 // TestLTP11ThreadID lets a thread write that is not the process's first, whose id is the process's.
+//
+// Proves FAN_REPORT_TID.
 func TestLTP11ThreadID(t *testing.T) {
 	fstest.Each(t, func(t *testing.T, dir string) {
 		for _, row := range []struct {

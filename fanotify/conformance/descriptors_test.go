@@ -1,0 +1,93 @@
+package conformance_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"fanlight/fanotify"
+	"fanlight/internal/fstest"
+)
+
+// TestPIDFDThatCantBeOpened reads an event when the process has no descriptor left for it.
+//
+// Proves FAN_EPIDFD, FAN_REPORT_PIDFD, FAN_REPORT_FD_ERROR.
+func TestPIDFDThatCantBeOpened(t *testing.T) {
+	fstest.NeedKernel(t, fanotify.Supports(fanotify.FeatureFDError))
+	path := file(t, fstest.New(t, fstest.Tmpfs), "file")
+	for _, row := range []struct {
+		report fanotify.Report
+		want   error // nil: only that there was one, and that it is none of those that have a meaning
+	}{
+		{fanotify.ReportPIDFD, nil},
+		{fanotify.ReportPIDFD | fanotify.ReportFDError, unix.EMFILE},
+	} {
+		t.Run(row.report.String(), func(t *testing.T) {
+			g := newGroup(t, fanotify.Config{Report: row.report | fanotify.ReportFID})
+			mark(t, g, inode, path, fanotify.Open, 0)
+			touch(t, path)
+			var old unix.Rlimit
+			next, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+			check(t, err, unix.Close(next), unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+			check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(next), Max: old.Max}))
+			var b fanotify.Batch
+			defer b.Close()
+			_, err = g.TryRead(&b)
+			check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old), err)
+			events := 0
+			for e, err := range b.Events() {
+				check(t, err)
+				events++
+				_, err := e.PIDFD()
+				meant := errors.Is(err, os.ErrProcessDone) || errors.Is(err, fanotify.ErrNoDescriptor)
+				if err == nil || meant || row.want != nil && !errors.Is(err, row.want) {
+					t.Errorf("got %v, want %v", err, row.want)
+				}
+			}
+			if events != 1 {
+				t.Errorf("%d events", events)
+			}
+		})
+	}
+}
+
+// TestGroupFlags asks the kernel what it knows of a group: its own flags, in proc_pid_fdinfo(5).
+//
+// Proves FAN_UNLIMITED_MARKS, FAN_UNLIMITED_QUEUE, event_f_flags.
+func TestGroupFlags(t *testing.T) {
+	const cloexec = unix.FAN_CLOEXEC
+	for _, row := range []struct {
+		config     fanotify.Config
+		flags      int
+		eventFlags int
+	}{
+		{fanotify.Config{}, 0, 0},
+		{fanotify.Config{UnlimitedMarks: true}, unix.FAN_UNLIMITED_MARKS, 0},
+		{fanotify.Config{UnlimitedQueue: true}, unix.FAN_UNLIMITED_QUEUE, 0},
+		{fanotify.Config{Class: fanotify.ClassContent}, unix.FAN_CLASS_CONTENT, 0},
+		{fanotify.Config{EventFlags: unix.O_RDWR | unix.O_NOATIME}, 0, unix.O_RDWR | unix.O_NOATIME},
+	} {
+		before := groupDescriptors(t)
+		newGroup(t, row.config)
+		after := slices.DeleteFunc(groupDescriptors(t), func(fd string) bool { return slices.Contains(before, fd) })
+		if len(after) != 1 {
+			t.Fatalf("new groups: %v", after)
+		}
+		info, err := os.ReadFile("/proc/self/fdinfo/" + after[0])
+		check(t, err)
+		var flags, eventFlags int
+		line := regexp.MustCompile(`(?m)^fanotify flags:.*`).FindString(string(info))
+		if _, err := fmt.Sscanf(line, "fanotify flags:%x event-flags:%x", &flags, &eventFlags); err != nil {
+			t.Fatalf("%q: %v", info, err)
+		}
+		eventFlags &^= unix.O_CLOEXEC | 0o100000 // O_LARGEFILE, which the kernel sets on 64-bit machines
+		if flags&^cloexec != row.flags || eventFlags != row.eventFlags {
+			t.Errorf("%+v is %s", row.config, line)
+		}
+	}
+}
