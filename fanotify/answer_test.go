@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -90,6 +91,7 @@ func TestUnanswered(t *testing.T) {
 				if strings.HasPrefix(way, "collected") {
 					b = nil
 					runtime.GC()
+					defer awaitClosed(t, name)
 				}
 				if got := errnoOf(ended()); got != want {
 					t.Errorf("the open ended with %v, want %v", got, want)
@@ -101,6 +103,23 @@ func TestUnanswered(t *testing.T) {
 			})
 		}
 	}
+}
+
+// awaitClosed waits until this process has no descriptor of the file. What is collected is closed by a goroutine of the
+// runtime, after the answer.
+func awaitClosed(t *testing.T, name string) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); runtime.Gosched() {
+		entries, err := os.ReadDir("/proc/self/fd")
+		check(t, err)
+		if !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+			to, _ := os.Readlink(filepath.Join("/proc/self/fd", e.Name()))
+			return to == name
+		}) {
+			return
+		}
+	}
+	t.Error("a descriptor of", name, "is left open")
 }
 
 // TestAnsweredLater detaches an event and lets several goroutines answer it: one does.
@@ -276,6 +295,7 @@ func TestForgottenAnswers(t *testing.T) {
 		}
 	}()
 	runtime.GC()
+	awaitClosed(t, name)
 	if err := ended(); errnoOf(err) != unix.EPERM || g.Unanswered() != 0 {
 		t.Errorf("the open ended with %v, %d unanswered", err, g.Unanswered())
 	}

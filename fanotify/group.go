@@ -8,7 +8,6 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -128,9 +127,7 @@ type Group struct {
 	config Config
 	file   *os.File        // the group; not in the runtime's poller
 	conn   syscall.RawConn // of file: holds the number while it is used
-	poll   *os.File        // an epoll instance with the group in it, which is in the runtime's poller
-	await  syscall.RawConn // of poll
-	wait   waiter
+	waiter waiter
 
 	reading    atomic.Bool // one reader at a time
 	unanswered atomic.Uint64
@@ -150,8 +147,8 @@ func NewGroup(config Config) (*Group, error) {
 	}
 	g := &Group{config: config, file: os.NewFile(uintptr(fd), "fanotify")}
 	if err := g.join(fd); err != nil {
-		explained := newInitError(config, err) // while its descriptors are still used
-		g.Close()
+		explained := newInitError(config, err) // while its descriptor is still used
+		g.file.Close()
 		return nil, explained
 	}
 	return g, nil
@@ -171,122 +168,31 @@ func (c Config) initFlags() uint {
 	return flags
 }
 
-// join makes the group's descriptor fd non-blocking and lets the runtime's poller wait for it.
-//
-// The group itself stays out of the poller: that is edge-triggered, and would wake a thread for each event that is
-// queued while nobody wants to read yet; with a latency budget this costs five times what reading does. An epoll
-// instance of its own that holds the group with EPOLLONESHOT is in the poller instead: once its event was taken it
-// stays silent until it is armed again.
-func (g *Group) join(fd int) error {
-	var err error
+// join makes the group's descriptor fd non-blocking and makes what waits for it.
+func (g *Group) join(fd int) (err error) {
 	if g.conn, err = g.file.SyscallConn(); err != nil {
 		return err
 	}
-	if err := unix.SetNonblock(fd, true); err != nil { // after os.NewFile, which would put it into the poller
+	if err := unix.SetNonblock(fd, true); err != nil { // after os.NewFile, which would put it into the runtime's poller
 		return err
 	}
-	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return err
+	if g.config.Class == ClassNotif {
+		g.waiter, err = newParked(fd, g.conn)
+	} else {
+		g.waiter, err = newBlocked(g.conn)
 	}
-	err = unix.SetNonblock(epfd, true)          // before os.NewFile, so that it goes into the poller
-	g.poll = os.NewFile(uintptr(epfd), "epoll") // owns it from here, whatever the error
-	if err != nil {
-		return err
-	}
-	if g.await, err = g.poll.SyscallConn(); err != nil {
-		return err
-	}
-	if err := g.poll.SetReadDeadline(time.Time{}); err != nil { // it is not in the poller
-		return err
-	}
-	g.wait.init(g)
-	return unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT})
+	return err
 }
 
 // Close closes the group: its marks are gone, permission events that wait for an answer are allowed by the kernel, a
 // blocked reader returns os.ErrClosed. Further calls do nothing and return nil.
 func (g *Group) Close() error {
 	err := g.file.Close()
-	if g.poll != nil {
-		g.poll.Close() // wakes the reader
-	}
+	g.waiter.close() // wakes the reader
 	if errors.Is(err, os.ErrClosed) {
 		return nil
 	}
 	return err
-}
-
-// waiter holds what a wait needs, so that waiting allocates nothing.
-type waiter struct {
-	ready func(epfd uintptr) bool // arms the group and looks whether it is readable
-	arm   func(fd uintptr)
-	epfd  int
-	err   error
-	fired [1]unix.EpollEvent
-}
-
-func (w *waiter) init(g *Group) {
-	armed := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
-	w.arm = func(fd uintptr) { w.err = unix.EpollCtl(w.epfd, unix.EPOLL_CTL_MOD, int(fd), &armed) }
-	w.ready = func(epfd uintptr) bool {
-		w.epfd = int(epfd)
-		// Taking the event disarms the group. What fired before this wait may be read already: arm and look again.
-		if g.conn.Control(w.arm) != nil {
-			w.err = os.ErrClosed
-			return true
-		}
-		n := 0
-		if w.err == nil {
-			n, w.err = unix.EpollWait(w.epfd, w.fired[:], 0)
-		}
-		if w.err != nil {
-			w.err = fmt.Errorf("wait for fanotify events: %w", w.err)
-		}
-		return n > 0 || w.err != nil
-	}
-}
-
-// Wait blocks until an event is queued, the context is done or the group is closed (os.ErrClosed). It reads nothing,
-// and the kernel does nothing for the reader until the next Wait, however many events it queues meanwhile.
-func (g *Group) Wait(ctx context.Context) error {
-	if !g.reading.CompareAndSwap(false, true) {
-		return errReading
-	}
-	defer g.reading.Store(false)
-	return g.waitReadable(ctx)
-}
-
-var errReading = errors.New("fanotify: another goroutine is reading this group: one reader at a time")
-
-func (g *Group) waitReadable(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if ctx.Done() != nil {
-		interrupted := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
-			g.poll.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // Closed: the wait has ended.
-			close(interrupted)
-		})
-		defer func() {
-			if !stop() {
-				<-interrupted                       // or it would interrupt the next wait
-				g.poll.SetReadDeadline(time.Time{}) //nolint:errcheck // Closed: there is no next wait.
-			}
-		}()
-	}
-	g.wait.err = nil
-	err := g.await.Read(g.wait.ready)
-	switch {
-	case g.wait.err != nil:
-		return g.wait.err
-	case err == nil:
-		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ctx.Err()
-	}
-	return os.ErrClosed // what else Read says of a descriptor in the poller
 }
 
 // Backlog returns what FIONREAD says of the queue: 24 bytes for each queued event, without its records, so that it
@@ -308,10 +214,14 @@ func (g *Group) Backlog() (int, error) {
 // the loop may go on. The event is borrowed until the next step.
 func (g *Group) Events(ctx context.Context) iter.Seq2[*Event, error] {
 	return func(yield func(*Event, error) bool) {
+		defer g.interruptedBy(ctx)()
 		batch := new(Batch)
 		defer batch.Close()
 		for {
-			err := g.Read(ctx, batch)
+			err := g.await(ctx)
+			if err == nil {
+				_, err = g.TryRead(batch)
+			}
 			if errors.Is(err, os.ErrClosed) || errors.Is(err, context.Canceled) {
 				return
 			}
