@@ -219,9 +219,8 @@ func (o objects) describe(e *fanotify.Event) string {
 	if object := e.Object(); object != nil {
 		words = append(words, "object="+o.name(object))
 	}
-	if f, err := e.File(); err == nil {
+	if e.FD() >= 0 {
 		words = append(words, "with a descriptor")
-		f.Close()
 	}
 	return strings.Join(words, " ")
 }
@@ -231,10 +230,7 @@ func (o objects) describe(e *fanotify.Event) string {
 func maskAndFile(t testing.TB) func(e *fanotify.Event) string {
 	return func(e *fanotify.Event) string {
 		t.Helper()
-		f, err := e.File()
-		check(t, err)
-		defer f.Close()
-		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", e.FD()))
 		check(t, err)
 		return e.Mask.String() + " " + filepath.Base(path)
 	}

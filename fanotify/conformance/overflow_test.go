@@ -41,8 +41,8 @@ func TestLTP05Overflow(t *testing.T) {
 				switch {
 				case e.Mask == fanotify.Overflow:
 					overflows++
-					if _, err := e.File(); err != fanotify.ErrNoDescriptor || e.PID != 0 {
-						t.Errorf("overflow with a file, %v, or a process, %d", err, e.PID)
+					if _, err := e.File(); err != fanotify.ErrNoDescriptor || e.FD() != -1 || e.PID != 0 {
+						t.Errorf("overflow with a file, %v, descriptor %d, or a process, %d", err, e.FD(), e.PID)
 					}
 				case overflows > 0:
 					t.Errorf("%s after an overflow", e.Mask)

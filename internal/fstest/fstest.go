@@ -66,7 +66,7 @@ func New(t testing.TB, kind string, options ...string) string {
 }
 
 // OverlayOn mounts an overlay filesystem on a new directory, which it returns, until the test ends. Its layers are the
-// new directories lower, upper and work in base.
+// directories lower, upper and work in base, which are made unless they are there.
 func OverlayOn(t testing.TB, base string, options ...string) string {
 	t.Helper()
 	needNamespace(t)
@@ -166,7 +166,7 @@ func newOverlay(t testing.TB, base, dir string, options []string) {
 	var layers []string
 	for _, layer := range []string{"lower", "upper", "work"} {
 		path := filepath.Join(base, layer)
-		if err := os.Mkdir(path, 0o755); err != nil {
+		if err := os.MkdirAll(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		layers = append(layers, layer+"dir="+path)

@@ -153,16 +153,19 @@ func TestType(t *testing.T) {
 
 func TestOverlayOn(t *testing.T) {
 	base := New(t, Ext4)
-	dir := OverlayOn(t, base)
 	lower, upper := filepath.Join(base, "lower"), filepath.Join(base, "upper")
-	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("text"), 0o600); err != nil {
+	if err := errors.Join(os.Mkdir(lower, 0o755), os.WriteFile(filepath.Join(lower, "old"), []byte("x"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := os.ReadFile(filepath.Join(upper, "file")); err != nil || string(text) != "text" {
-		t.Errorf("upper holds %q, %v", text, err)
+	dir := OverlayOn(t, base)
+	if text, err := os.ReadFile(filepath.Join(dir, "old")); err != nil || string(text) != "x" {
+		t.Errorf("what is in lower reads %q, %v", text, err)
 	}
-	if entries, err := os.ReadDir(lower); err != nil || len(entries) != 0 {
-		t.Errorf("lower holds %v, %v", entries, err)
+	if err := os.WriteFile(filepath.Join(dir, "new"), []byte("y"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(upper, "new")); err != nil || string(text) != "y" {
+		t.Errorf("upper holds %q, %v", text, err)
 	}
 }
 
