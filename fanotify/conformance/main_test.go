@@ -19,6 +19,8 @@ func TestMain(m *testing.M) {
 		askPermission(os.Args[1], os.Args[2])
 	case reads:
 		readOnAndOn(os.Args[1])
+	case usesContent:
+		useContent(os.Args[1], os.Args[2], os.Args[3])
 	}
 }
 

@@ -66,7 +66,6 @@ func TestLTP03PermissionEvents(t *testing.T) {
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
 				g := newGroup(t, fanotify.Config{Class: fanotify.ClassContent})
-				closeIfStuck(t, g)
 				marked := []string{path, executable}
 				if row.parent {
 					marked = []string{dir}
@@ -76,45 +75,55 @@ func TestLTP03PermissionEvents(t *testing.T) {
 				}
 
 				child := actor(asksPermission, path, executable)
-				var outcome strings.Builder
-				child.Stdout, child.Stderr = &outcome, &outcome
-				check(t, child.Start())
-				ctx, ended := context.WithCancel(t.Context())
-				var end error
-				go func() {
-					defer ended()
-					end = child.Wait()
-				}()
-				n := 0
-				describe := by(t, child.Process.Pid, maskAndFile(t))
-				for e, err := range g.Events(ctx) {
-					if err != nil {
-						t.Error(err)
-						break
-					}
-					got := describe(e)
+				n, outcome := answerAll(t, g, child, func(n int, e *fanotify.Event) fanotify.Response {
+					got := by(t, child.Process.Pid, maskAndFile(t))(e)
 					if n >= len(row.answers) {
 						t.Errorf("event %d is %q, want none", n, got)
-						continue // which allows it
+						return fanotify.Response{}
 					}
 					if want := row.answers[n]; got != want.event {
 						t.Errorf("event %d is %q, want %q", n, got, want.event)
 					}
-					if err := e.Respond(fanotify.Response{Deny: row.answers[n].deny}); err != nil {
-						t.Error(err)
-					}
-					n++
-				}
-				<-ctx.Done()
-				check(t, end)
+					return fanotify.Response{Deny: row.answers[n].deny}
+				})
 				if n < len(row.answers) {
 					t.Errorf("%d events, want %d", n, len(row.answers))
 				}
-				expect(t, "all", queued(t, g, maskOf))
-				expect(t, "the process has ended", strings.Split(strings.TrimSpace(outcome.String()), "\n"), row.outcome...)
+				expect(t, "the process has ended", outcome, row.outcome...)
 			})
 		}
 	})
+}
+
+// answerAll runs a process, answers each of its requests as answer says, which is told how many there were before, and
+// returns how many there were and the lines that the process said.
+func answerAll(t *testing.T, g *fanotify.Group, child *exec.Cmd, answer func(n int, e *fanotify.Event) fanotify.Response) (int, []string) {
+	t.Helper()
+	closeIfStuck(t, g)
+	var said strings.Builder
+	child.Stdout, child.Stderr = &said, &said
+	check(t, child.Start())
+	ctx, ended := context.WithCancel(t.Context())
+	var end error
+	go func() {
+		defer ended()
+		end = child.Wait()
+	}()
+	n := 0
+	for e, err := range g.Events(ctx) {
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if err := e.Respond(answer(n, e)); err != nil {
+			t.Error(err)
+		}
+		n++
+	}
+	<-ctx.Done()
+	check(t, end)
+	expect(t, "the process has ended", queued(t, g, maskOf))
+	return n, strings.Split(strings.TrimSpace(said.String()), "\n")
 }
 
 // closeIfStuck closes the group, and so lets everybody go on who waits for its answer, when a test takes too long.
@@ -129,15 +138,6 @@ func closeIfStuck(t *testing.T, g *fanotify.Group) {
 // askPermission opens, writes, reads and closes a file and executes a program in its own place. It says what came of
 // each, a line for each call.
 func askPermission(path, program string) {
-	say := func(call string, err error) {
-		var errno unix.Errno
-		if errors.As(err, &errno) {
-			call += " " + unix.ErrnoName(errno)
-		} else if err != nil {
-			call += " " + err.Error()
-		}
-		fmt.Println(call)
-	}
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o700)
 	say("open", err)
 	_, err = unix.Write(fd, []byte("1"))
@@ -146,6 +146,17 @@ func askPermission(path, program string) {
 	say("read", err)
 	say("close", unix.Close(fd))
 	say("execute", unix.Exec(program, []string{"true"}, nil))
+}
+
+// say writes what came of a call to the standard output.
+func say(call string, err error) {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		call += " " + unix.ErrnoName(errno)
+	} else if err != nil {
+		call += " " + err.Error()
+	}
+	fmt.Println(call)
 }
 
 // TestLTP07CloseWithPendingRequests closes a group that many processes wait for: some of their requests were read and
