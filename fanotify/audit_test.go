@@ -82,6 +82,8 @@ func (l *auditLog) next(kind uint16) []byte {
 }
 
 // TestAuditRecords shows what answers leave in the audit log: a record for each that asks for one, and the rule in it.
+//
+// Proves FAN_AUDIT, FAN_INFO, FAN_RESPONSE_INFO_AUDIT_RULE.
 func TestAuditRecords(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureAudit))
 	name := file(t, fstest.New(t, fstest.Tmpfs), "f")

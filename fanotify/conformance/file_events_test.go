@@ -15,6 +15,9 @@ import (
 )
 
 // TestLTP01FileEventsAndIgnoreMasks opens, reads, writes and closes a file, then does so with parts of it ignored.
+//
+// Proves FAN_ACCESS, FAN_MODIFY, FAN_OPEN, FAN_CLOSE_WRITE, FAN_CLOSE_NOWRITE, FAN_MARK_IGNORED_MASK,
+// FAN_MARK_IGNORED_SURV_MODIFY.
 func TestLTP01FileEventsAndIgnoreMasks(t *testing.T) {
 	const events = fanotify.Access | fanotify.Modify | fanotify.Close | fanotify.Open
 	onEach(t, allFilesystems, func(t *testing.T, kind, dir string) {
@@ -122,6 +125,8 @@ func TestLTP01FileEventsAndIgnoreMasks(t *testing.T) {
 }
 
 // TestLTP02Children watches the files in a directory, then only the directory.
+//
+// Proves FAN_EVENT_ON_CHILD.
 func TestLTP02Children(t *testing.T) {
 	const events = fanotify.Access | fanotify.Modify | fanotify.Close | fanotify.Open
 	fstest.Each(t, func(t *testing.T, dir string) {
