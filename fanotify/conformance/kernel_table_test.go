@@ -143,6 +143,25 @@ func tableRows(t *testing.T, s *source) []*row {
 	return rows
 }
 
+// ofFeature finds in the comment of a Feature what it is, and the version.
+var ofFeature = regexp.MustCompile(`^(\w+)[^(]*\((\d+\.\d+)`)
+
+// checkFeatures compares the versions of features with those of the constants that they are about.
+func checkFeatures(t *testing.T, s *source, rows []*row) {
+	t.Helper()
+	for feature, comment := range s.comments {
+		found := ofFeature.FindStringSubmatch(comment)
+		if !strings.HasPrefix(feature, "Feature") || found == nil || feature == "FeatureThreadPIDFD" { // of two flags together
+			continue
+		}
+		for _, r := range rows {
+			if r.name == found[1] && r.use.Kind != "other" && r.since != found[2] {
+				t.Errorf("%s since %s, but the comment of %s says %s", r.kernel[0], r.since, feature, found[2])
+			}
+		}
+	}
+}
+
 var sinceVersion = regexp.MustCompile(`since (?:Linux )?([2-9]\.\d+(?:\.\d+)?)`)
 
 // findSince takes the version from the comment; where the row has one already, both have to agree.
@@ -236,6 +255,7 @@ func findPrivileges(t *testing.T, s *source, rows []*row, p place) {
 func TestKernelTable(t *testing.T) {
 	s := readSource(t)
 	rows := tableRows(t, s)
+	checkFeatures(t, s, rows)
 	findProofs(t, s, rows)
 	findPrivileges(t, s, rows, newPlace(t))
 	var b strings.Builder
