@@ -62,6 +62,18 @@ func TestQuick(t *testing.T) {
 		}
 	}
 
+	for _, work := range loopWorkloads(c) {
+		results, err := b.measureWork(t.Context(), work)
+		if err != nil {
+			t.Fatal(work.name, err)
+		}
+		var table strings.Builder
+		writeLoops(&table, work, results)
+		if got := strings.Count(table.String(), "\n|"); got != 2+2 || results[1].rounds[0].died || results[1].rounds[0].wall <= 0 {
+			t.Errorf("%s: %+v\n%s", work.name, results[1].rounds, table.String())
+		}
+	}
+
 	starts, err := b.measureStart(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func run() int {
 	flag.IntVar(&c.trees, "trees", 10_000, "trees to make")
 	flag.IntVar(&c.opens, "opens", 1_000_000, "opens")
 	flag.IntVar(&c.dirs, "dirs", 100_000, "directories of the tree that is watched for the time to be ready")
-	flag.StringVar(&c.only, "only", "", "what to run, of files,paced,trees,fleeting,opens,start,parse (default all)")
+	flag.StringVar(&c.only, "only", "", "what to run, of files,paced,trees,fleeting,opens,fid,fd,perm,start,parse (default all)")
 	flag.StringVar(&c.watchers, "watchers", "", "watchers to run: the beginnings of their names (default all)")
 	flag.BoolVar(&c.ext4, "ext4", false, "work on ext4 on a loop device instead of tmpfs")
 	quick := flag.Bool("quick", false, "one small round of everything, to see that it works")
@@ -128,6 +128,15 @@ func measureAll(ctx context.Context, c config, w io.Writer) error {
 			results, err := b.measureWork(ctx, work)
 			if err == nil {
 				writeWork(w, work, results)
+			}
+			return err
+		})
+	}
+	for _, work := range loopWorkloads(c) {
+		part(work.name, func() error {
+			results, err := b.measureWork(ctx, work)
+			if err == nil {
+				writeLoops(w, work, results)
 			}
 			return err
 		})

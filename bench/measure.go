@@ -28,6 +28,7 @@ type workload struct {
 	name, title, unit string
 	mode              string
 	n, width, rate    int
+	form              string // of the events, as floor names it, where read loops are measured
 	// What is watched, for the floor, fanlight, inotify-tools and fatrace.
 	mask     uint64
 	fanlight []string
@@ -71,6 +72,22 @@ func workloads(c config) []workload {
 	}
 }
 
+// loopWorkloads are those under which read loops are measured.
+func loopWorkloads(c config) []workload {
+	opens := workload{unit: "open", mode: "opens", n: c.opens / 4, width: min(1000, c.files)}
+	loop := func(name, form, title string, mask uint64) workload {
+		w := opens
+		w.name, w.form, w.mask = name, form, mask
+		w.title = fmt.Sprintf("a loop over %s, %s opens", title, thousands(w.n))
+		return w
+	}
+	return []workload{
+		loop("fid", "fid", "events with handles and names", unix.FAN_OPEN|unix.FAN_CLOSE_NOWRITE),
+		loop("fd", "fd", "events with descriptors", unix.FAN_OPEN|unix.FAN_CLOSE_NOWRITE),
+		loop("perm", "perm", "permission events, each allowed", unix.FAN_OPEN_PERM),
+	}
+}
+
 // bench is the ground to measure on.
 type bench struct {
 	config
@@ -79,6 +96,7 @@ type bench struct {
 	load     string // these are programs
 	floor    string
 	fanlight string
+	loop     string
 	log      io.Writer
 }
 
@@ -88,7 +106,8 @@ func newBench(ctx context.Context, c config, log io.Writer) (*bench, error) {
 		return nil, err
 	}
 	b := &bench{config: c, dir: dir, mount: filepath.Join(dir, "fs"), load: filepath.Join(dir, "load"),
-		floor: filepath.Join(dir, "floor"), fanlight: filepath.Join(dir, "fanlight"), log: log}
+		floor: filepath.Join(dir, "floor"), fanlight: filepath.Join(dir, "fanlight"),
+		loop: filepath.Join(dir, "loop"), log: log}
 	if err := b.prepare(ctx); err != nil {
 		b.close()
 		return nil, err
@@ -112,7 +131,8 @@ func (b *bench) prepare(ctx context.Context) error {
 		command(floorSource, "cc", "-O2", "-Wall", "-x", "c", "-o", b.floor, "-"),
 		os.Mkdir(b.mount, 0o755))
 	if b.takesPart(watcher{name: "fanlight"}) {
-		err = errors.Join(err, command(nil, "go", "build", "-trimpath", "-o", b.fanlight, "fanlight/cmd/fanlight"))
+		err = errors.Join(err, command(nil, "go", "build", "-trimpath", "-o", b.fanlight, "fanlight/cmd/fanlight"),
+			command(nil, "go", "build", "-trimpath", "-o", b.loop, "fanlight/bench/loop"))
 	}
 	if err != nil {
 		return err
@@ -160,6 +180,7 @@ type result struct {
 // round is one run of a workload beside one watcher.
 type round struct {
 	watcher, load time.Duration // processor time
+	wall          time.Duration // that the work took
 	ready         time.Duration // from the watcher's start to its ready line, on the wall
 	peak          int64         // memory in bytes
 	died          bool          // the watcher ended by itself
@@ -172,7 +193,11 @@ func (b *bench) measureWork(ctx context.Context, work workload) ([]*result, erro
 	if err := makeGround(dir, work); err != nil {
 		return nil, err
 	}
-	return b.interleave(func(r *result, i int) error {
+	watchers := b.allWatchers()
+	if work.form != "" {
+		watchers = b.loops()
+	}
+	return b.interleave(watchers, func(r *result, i int) error {
 		if i < b.rounds && (!r.watcher.peer || i < b.peerRounds) {
 			measured, err := b.measure(ctx, work, r.watcher, dir, nil)
 			if err != nil {
@@ -194,10 +219,10 @@ func (b *bench) measureWork(ctx context.Context, work workload) ([]*result, erro
 	})
 }
 
-// interleave measures every watcher in every round.
-func (b *bench) interleave(measure func(r *result, round int) error) ([]*result, error) {
+// interleave measures every watcher that takes part in every round.
+func (b *bench) interleave(watchers []watcher, measure func(r *result, round int) error) ([]*result, error) {
 	var results []*result
-	for _, w := range b.allWatchers() {
+	for _, w := range watchers {
 		if b.takesPart(w) {
 			results = append(results, &result{watcher: w})
 		}
@@ -236,7 +261,7 @@ func (b *bench) measureStart(ctx context.Context) ([]*result, error) {
 			return nil, err
 		}
 	}
-	return b.interleave(func(r *result, i int) error {
+	return b.interleave(b.allWatchers(), func(r *result, i int) error {
 		if r.watcher.name == nobody || i >= b.rounds || r.watcher.peer && i >= b.peerRounds {
 			return nil
 		}
@@ -249,8 +274,8 @@ func (b *bench) measureStart(ctx context.Context) ([]*result, error) {
 // measure runs a workload once beside a watcher, whose output goes to names if there is one, else to /dev/null.
 func (b *bench) measure(ctx context.Context, work workload, w watcher, dir string, names *tally) (round, error) {
 	if w.name == nobody {
-		load, err := b.work(ctx, work, dir)
-		return round{load: load}, err
+		load, wall, err := b.work(ctx, work, dir)
+		return round{load: load, wall: wall}, err
 	}
 	stdout, counted, err := output(w, names)
 	if err != nil {
@@ -264,7 +289,7 @@ func (b *bench) measure(ctx context.Context, work workload, w watcher, dir strin
 	}
 	measured := round{ready: time.Since(began)}
 	if work.mode != "" {
-		measured.load, err = b.work(ctx, work, dir)
+		measured.load, measured.wall, err = b.work(ctx, work, dir)
 	}
 	err = errors.Join(err, p.drain(ctx))
 	measured.died = p.hasEnded()
@@ -292,19 +317,19 @@ func output(w watcher, names *tally) (*os.File, <-chan error, error) {
 	return stdout, counted, nil
 }
 
-// work runs load and returns the processor time that it used.
-func (b *bench) work(ctx context.Context, work workload, dir string) (time.Duration, error) {
+// work runs load and returns the processor time that it used and the time that it took.
+func (b *bench) work(ctx context.Context, work workload, dir string) (cpu, took time.Duration, err error) {
 	load := exec.CommandContext(ctx, b.load, work.mode, dir, fmt.Sprint(work.n), fmt.Sprint(work.width), fmt.Sprint(work.rate))
 	load.Stderr = os.Stderr
 	load.SysProcAttr = endsWithUs()
 	out, err := load.Output()
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", load, err)
+		return 0, 0, fmt.Errorf("%s: %w", load, err)
 	}
 	var wall, user, system, ops int64
 	const format = "wall_us=%d user_us=%d sys_us=%d ops=%d"
 	if _, err := fmt.Sscanf(string(out), format, &wall, &user, &system, &ops); err != nil || ops != int64(work.n) {
-		return 0, fmt.Errorf("%s said %q", load, out)
+		return 0, 0, fmt.Errorf("%s said %q", load, out)
 	}
-	return time.Duration(user+system) * time.Microsecond, nil
+	return time.Duration(user+system) * time.Microsecond, time.Duration(wall) * time.Microsecond, nil
 }

@@ -77,6 +77,29 @@ func writeWork(w io.Writer, work workload, results []*result) {
 	writeTable(w, rows)
 }
 
+// writeLoops writes the table of the read loops under one workload.
+func writeLoops(w io.Writer, work workload, results []*result) {
+	fmt.Fprintf(w, "\n### %s: %s\n\n", work.name, work.title)
+	rows := [][]string{{"read by", "µs/" + work.unit, "to the floor", "the work took, µs/" + work.unit, "to the floor's", "peak MiB"}}
+	var floor *result
+	for _, r := range results {
+		if r.watcher.name == floorLoop {
+			floor = r
+		}
+	}
+	reader := func(r round) float64 { return perOp(r.watcher, work) }
+	wall := func(r round) float64 { return perOp(r.wall, work) }
+	for _, r := range results {
+		row := []string{r.watcher.name, each(r, reader), pairs(r, floor, reader), each(r, wall), pairs(r, floor, wall),
+			each(r, func(r round) float64 { return mib(r.peak) })}
+		if r.watcher.name == nobody {
+			row[1], row[2], row[4], row[5] = "", "", "", ""
+		}
+		rows = append(rows, row)
+	}
+	writeTable(w, rows)
+}
+
 // writeStart writes the table of how the watchers start.
 func writeStart(w io.Writer, dirs int, results []*result) {
 	fmt.Fprintf(w, "\n### start: on a tree of %s directories\n\n", thousands(dirs))

@@ -37,7 +37,7 @@ func (b *bench) allWatchers() []watcher {
 	floor := func(name string, budget time.Duration) watcher {
 		return watcher{name: name, floor: name, ready: "ready", line: floorLine,
 			args: func(w workload, dir string) []string {
-				return []string{b.floor, fmt.Sprint(w.mask), fmt.Sprint(budget.Microseconds()), dir}
+				return []string{b.floor, "fid", fmt.Sprint(w.mask), fmt.Sprint(budget.Microseconds()), dir}
 			}}
 	}
 	fanlight := func(latency, floor string) watcher {
@@ -66,6 +66,20 @@ func (b *bench) allWatchers() []watcher {
 			args: func(w workload, _ string) []string { return []string{"fatrace", "-c", "-f", w.fatrace} }},
 	}
 }
+
+// loops are the read loops that are measured where a workload says in which form the events come: one in C, and one of
+// package fanotify.
+func (b *bench) loops() []watcher {
+	loop := func(name, program string) watcher {
+		return watcher{name: name, floor: floorLoop, ready: "ready", args: func(w workload, dir string) []string {
+			return []string{program, w.form, fmt.Sprint(w.mask), "0", dir}
+		}}
+	}
+	return []watcher{{name: nobody, floor: nobody}, loop(floorLoop, b.floor), loop("fanotify.Group.Events", b.loop)}
+}
+
+// floorLoop is the loop that the others are compared with.
+const floorLoop = "floor"
 
 // process is a watcher that runs.
 type process struct {

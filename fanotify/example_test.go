@@ -38,10 +38,12 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	go func() {
-		os.Mkdir(filepath.Join(dir, "letters"), 0o755)
-		os.Rename(filepath.Join(dir, "letters"), filepath.Join(dir, "mail"))
-	}()
+	if err := os.Mkdir(filepath.Join(dir, "letters"), 0o755); err != nil {
+		log.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, "letters"), filepath.Join(dir, "mail")); err != nil {
+		log.Fatal(err)
+	}
 
 	for e, err := range group.Events(context.Background()) {
 		if err != nil {

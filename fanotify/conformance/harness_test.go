@@ -3,7 +3,8 @@
 // the filesystems that LTP runs it on. It uses only what package fanotify exports.
 //
 // LTP reads at the end and allows for events that the kernel merged meanwhile. Here the queue is read after each step,
-// so that nothing merges, and what came has to be exactly what was expected, in order.
+// so that nothing merges, except where merging is what the case is about (15, 16, 22); and what came has to be exactly
+// what was expected, in order.
 package conformance_test
 
 import (

@@ -67,10 +67,9 @@ func TestLTP15EntryEvents(t *testing.T) {
 	})
 }
 
-// TestLTP16Names works with a file and its directory in groups that report directories, names and children in every
-// way that goes together, and reads twice: first what happened to the file, then what happened to the directory. Each of
-// LTP's even rows has marks of the filesystem and of a mount of the directory, each odd one marks of the directory and
-// the one above.
+// TestLTP16Names works with a file and its directory in groups that report directories, names and children in every way
+// that goes together, and reads twice: first what happened to the file, then what happened to the directory. LTP's even
+// rows mark the filesystem and a mount of the directory, the odd ones the directory and the one above it.
 //
 // Proves FAN_RENAME, FAN_REPORT_DIR_FID, FAN_REPORT_NAME, FAN_REPORT_TARGET_FID, FAN_EVENT_INFO_TYPE_DFID_NAME,
 // FAN_EVENT_INFO_TYPE_OLD_DFID_NAME, FAN_EVENT_INFO_TYPE_NEW_DFID_NAME.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -134,6 +135,78 @@ func TestLTP24PreContent(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestReportsOfRequests asks for everything that a group with descriptors can report of who waits for an answer, and
+// lets the kernel fail to open a descriptor: then it has denied the request itself.
+func TestReportsOfRequests(t *testing.T) {
+	fstest.NeedKernel(t, fanotify.Supports(fanotify.FeatureFDError))
+	dir := fstest.New(t, fstest.Ext4)
+	path := file(t, dir, "file")
+	readOnly := file(t, t.TempDir(), "file")
+	fstest.Bind(t, path, readOnly)
+	check(t, unix.Mount("", readOnly, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+
+	for _, class := range []fanotify.Class{fanotify.ClassContent, fanotify.ClassPreContent} {
+		for _, report := range []fanotify.Report{fanotify.ReportTID, fanotify.ReportPIDFD} {
+			t.Run(fmt.Sprint(class, " ", report), func(t *testing.T) {
+				g := newGroup(t, fanotify.Config{Class: class, Report: report | fanotify.ReportFDError, EventFlags: unix.O_RDWR})
+				closeIfStuck(t, g)
+				mark(t, g, inode, path, fanotify.OpenPerm, 0)
+				for _, tt := range []struct {
+					path               string
+					descriptor, answer error
+					outcome            error
+				}{
+					{path, nil, nil, nil},
+					{readOnly, unix.EROFS, fanotify.ErrNotAsked, unix.EPERM},
+				} {
+					id, outcome := openInThread(tt.path)
+					if report&fanotify.ReportTID == 0 {
+						id = os.Getpid()
+					}
+					for e, err := range g.Events(t.Context()) {
+						check(t, err)
+						by(t, id, maskOf)(e)
+						if report&fanotify.ReportPIDFD != 0 {
+							pidfd, err := e.PIDFD()
+							check(t, err, pidfd.Close())
+						}
+						f, err := e.File()
+						if err == nil {
+							f.Close()
+						}
+						if err != tt.descriptor {
+							t.Errorf("the descriptor: got %v, want %v", err, tt.descriptor)
+						}
+						if err := e.Allow(); err != tt.answer {
+							t.Errorf("the answer: got %v, want %v", err, tt.answer)
+						}
+						break
+					}
+					if err := <-outcome; err != tt.outcome {
+						t.Errorf("opening %s: got %v, want %v", tt.path, err, tt.outcome)
+					}
+				}
+			})
+		}
+	}
+}
+
+// openInThread opens and closes a file in a thread of its own and returns the thread's id at once and what came of it
+// later.
+func openInThread(path string) (int, <-chan error) {
+	thread, outcome := make(chan int), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and the thread ends with the goroutine
+		thread <- unix.Gettid()
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Close(fd)
+		}
+		outcome <- err
+	}()
+	return <-thread, outcome
 }
 
 // maskFileAndPages returns maskAndFile that also tells the range of an event, in pages.
