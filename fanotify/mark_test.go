@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,29 +14,14 @@ import (
 	"fanlight/internal/fstest"
 )
 
-// marks returns the group's marks as the kernel shows them (proc_pid_fdinfo(5)): kind, flags, mask and ignore mask.
+// marks returns the group's marks as the kernel shows them: kind, flags, mask and ignore mask.
 func marks(t *testing.T, g *Group) []string {
 	t.Helper()
-	var info []byte
-	var err error
-	check(t, g.conn.Control(func(fd uintptr) { info, err = os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd)) }), err)
-	kinds := map[string]string{"ino": "inode", "mnt_id": "mount", "sdev": "filesystem", "mnt_ns": "mntns"}
+	info, err := g.Info()
+	check(t, err)
 	var lines []string
-	for line := range strings.Lines(string(info)) {
-		words := strings.Fields(line)
-		if len(words) < 2 || words[0] != "fanotify" || strings.HasPrefix(words[1], "flags:") {
-			continue
-		}
-		kind, _, _ := strings.Cut(words[1], ":")
-		values := map[string]uint64{}
-		for _, word := range words[2:] {
-			key, hex, _ := strings.Cut(word, ":")
-			if n, err := strconv.ParseUint(hex, 16, 64); err == nil { // f_handle is longer
-				values[key] = n
-			}
-		}
-		lines = append(lines, fmt.Sprintf("%s flags=%s mask=%s ignored=%s", kinds[kind],
-			MarkFlags(values["mflags"]), Mask(values["mask"]), Mask(values["ignored_mask"])))
+	for _, m := range info.Marks {
+		lines = append(lines, fmt.Sprintf("%s flags=%s mask=%s ignored=%s", m.Target, m.Flags, m.Mask, m.Ignored))
 	}
 	slices.Sort(lines)
 	return lines

@@ -2,10 +2,7 @@ package conformance_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"regexp"
-	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -53,41 +50,5 @@ func TestPIDFDThatCantBeOpened(t *testing.T) {
 				t.Errorf("%d events", events)
 			}
 		})
-	}
-}
-
-// TestGroupFlags asks the kernel what it knows of a group: its own flags, in proc_pid_fdinfo(5).
-//
-// Proves FAN_UNLIMITED_MARKS, FAN_UNLIMITED_QUEUE, event_f_flags.
-func TestGroupFlags(t *testing.T) {
-	const cloexec = unix.FAN_CLOEXEC
-	for _, row := range []struct {
-		config     fanotify.Config
-		flags      int
-		eventFlags int
-	}{
-		{fanotify.Config{}, 0, 0},
-		{fanotify.Config{UnlimitedMarks: true}, unix.FAN_UNLIMITED_MARKS, 0},
-		{fanotify.Config{UnlimitedQueue: true}, unix.FAN_UNLIMITED_QUEUE, 0},
-		{fanotify.Config{Class: fanotify.ClassContent}, unix.FAN_CLASS_CONTENT, 0},
-		{fanotify.Config{EventFlags: unix.O_RDWR | unix.O_NOATIME}, 0, unix.O_RDWR | unix.O_NOATIME},
-	} {
-		before := groupDescriptors(t)
-		newGroup(t, row.config)
-		after := slices.DeleteFunc(groupDescriptors(t), func(fd string) bool { return slices.Contains(before, fd) })
-		if len(after) != 1 {
-			t.Fatalf("new groups: %v", after)
-		}
-		info, err := os.ReadFile("/proc/self/fdinfo/" + after[0])
-		check(t, err)
-		var flags, eventFlags int
-		line := regexp.MustCompile(`(?m)^fanotify flags:.*`).FindString(string(info))
-		if _, err := fmt.Sscanf(line, "fanotify flags:%x event-flags:%x", &flags, &eventFlags); err != nil {
-			t.Fatalf("%q: %v", info, err)
-		}
-		eventFlags &^= unix.O_CLOEXEC | 0o100000 // O_LARGEFILE, which the kernel sets on 64-bit machines
-		if flags&^cloexec != row.flags || eventFlags != row.eventFlags {
-			t.Errorf("%+v is %s", row.config, line)
-		}
 	}
 }

@@ -41,7 +41,7 @@ const (
 	records     = "Information records"
 	descriptors = "Descriptors in events"
 	answers     = "Answers to permission events"
-	around      = "Handles, queue, limits"
+	around      = "Handles, mounts, queue, limits"
 )
 
 var sections = []string{groups, reports, marks, events, records, descriptors, answers, around}
@@ -82,6 +82,11 @@ var others = []struct{ section, kernel, name, since, as string }{
 	{around, "AT_HANDLE_FID", "HandleAt", "6.5", ""},
 	{around, "open_by_handle_at", "Handle.Open", "2.6.39", ""},
 	{around, "FIONREAD", "Group.Backlog", "2.6.37", ""},
+	{around, "fdinfo", "Group.Info", "3.8", ""},
+	{around, "statmount", "StatMount", "", ""},
+	{around, "listmount", "ListMounts", "", ""},
+	{around, "STATX_MNT_ID_UNIQUE", "MountIDAt", "", ""},
+	{around, "NS_GET_MNTNS_ID", "MountNamespaceID", "", ""},
 	{around, "max_queued_events", "Limits.MaxQueuedEvents", "5.13", ""},
 	{around, "max_user_groups", "Limits.MaxUserGroups", "5.13", ""},
 	{around, "max_user_marks", "Limits.MaxUserMarks", "5.13", ""},

@@ -66,6 +66,26 @@ func backlog(_ place, g *fanotify.Group) error {
 	return err
 }
 
+func info(_ place, g *fanotify.Group) error {
+	_, err := g.Info()
+	return err
+}
+
+func statMount(p place) error {
+	id, err := fanotify.MountIDAt(-1, p.file())
+	if err == nil {
+		_, err = fanotify.StatMount(fanotify.OwnNamespace, id)
+	}
+	return err
+}
+
+func listMounts(place) error {
+	for _, err := range fanotify.ListMounts(fanotify.OwnNamespace, fanotify.WholeNamespace) {
+		return err
+	}
+	return nil
+}
+
 func limits(place) error {
 	_, err := fanotify.ReadLimits()
 	return err
@@ -102,21 +122,26 @@ type use struct {
 
 // otherTries are the ways to use what is no constant.
 var otherTries = map[string][]try{
-	"FAN_CLOEXEC":       inGroup(handles),
-	"FAN_NONBLOCK":      inGroup(handles),
-	"event_f_flags":     inGroup(fanotify.Config{EventFlags: unix.O_RDWR}),
-	"FAN_MARK_ADD":      inGroup(handles, markInode),
-	"FAN_MARK_REMOVE":   inGroup(handles, markInode, unmarkInode),
-	"FAN_MARK_FLUSH":    inGroup(handles, markInode, flushInodes),
-	"FAN_AUDIT":         inGroup(fanotify.Config{Class: fanotify.ClassContent, Audit: true}),
-	"name_to_handle_at": {handleOf},
-	"AT_HANDLE_FID":     {handleOf},
-	"open_by_handle_at": {openHandle},
-	"FIONREAD":          inGroup(handles, backlog),
-	"max_queued_events": {limits},
-	"max_user_groups":   {limits},
-	"max_user_marks":    {limits},
-	"watchdog_timeout":  {limits},
+	"FAN_CLOEXEC":         inGroup(handles),
+	"FAN_NONBLOCK":        inGroup(handles),
+	"event_f_flags":       inGroup(fanotify.Config{EventFlags: unix.O_RDWR}),
+	"FAN_MARK_ADD":        inGroup(handles, markInode),
+	"FAN_MARK_REMOVE":     inGroup(handles, markInode, unmarkInode),
+	"FAN_MARK_FLUSH":      inGroup(handles, markInode, flushInodes),
+	"FAN_AUDIT":           inGroup(fanotify.Config{Class: fanotify.ClassContent, Audit: true}),
+	"name_to_handle_at":   {handleOf},
+	"AT_HANDLE_FID":       {handleOf},
+	"open_by_handle_at":   {openHandle},
+	"FIONREAD":            inGroup(handles, backlog),
+	"fdinfo":              inGroup(handles, markInode, info),
+	"statmount":           {statMount},
+	"listmount":           {listMounts},
+	"STATX_MNT_ID_UNIQUE": {func(p place) error { _, err := fanotify.MountIDAt(-1, p.file()); return err }},
+	"NS_GET_MNTNS_ID":     {func(place) error { _, err := fanotify.MountNamespaceID("/proc/self/ns/mnt"); return err }},
+	"max_queued_events":   {limits},
+	"max_user_groups":     {limits},
+	"max_user_marks":      {limits},
+	"watchdog_timeout":    {limits},
 }
 
 // tries returns the ways to use it, of which one has to work.
