@@ -16,10 +16,10 @@ import (
 
 // source is what the source of package fanotify says of the kernel's interface.
 type source struct {
-	constants []constant                     // in the order of the source
-	comments  map[string]string              // of a type, function, constant or variable, of "Type.Field" and "Type.Method"
-	flags     map[string]string              // the kernel's names of the fields of Config that are one flag
-	sets      map[string]map[string]ast.Node // declarations of constants, by package "fanotify" and name
+	constants []constant          // in the order of the source
+	comments  map[string]string   // of a type, function, constant or variable, of "Type.Field" and "Type.Method"
+	flags     map[string]string   // the kernel's names of the fields of Config that are one flag
+	sets      map[string]ast.Node // what constants are made of
 }
 
 // constant is a constant that is one of the kernel's.
@@ -32,8 +32,7 @@ type constant struct {
 // readSource reads package fanotify.
 func readSource(t *testing.T) *source {
 	t.Helper()
-	s := &source{comments: map[string]string{}, flags: map[string]string{}}
-	s.sets = map[string]map[string]ast.Node{"fanotify": {}}
+	s := &source{comments: map[string]string{}, flags: map[string]string{}, sets: map[string]ast.Node{}}
 	for _, file := range parseDir(t, "..", false) {
 		for _, decl := range file.Decls {
 			switch decl := decl.(type) {
@@ -69,7 +68,7 @@ func (s *source) readSpec(decl *ast.GenDecl, spec ast.Spec) {
 			if decl.Tok != token.CONST || i >= len(spec.Values) {
 				continue
 			}
-			s.sets["fanotify"][name.Name] = spec.Values[i]
+			s.sets[name.Name] = spec.Values[i]
 			kind, ok := spec.Type.(*ast.Ident)
 			if kernel := kernelName(spec.Values[i]); ok && kernel != "" && name.IsExported() {
 				s.constants = append(s.constants, constant{kernel, name.Name, kind.Name})
@@ -170,7 +169,7 @@ func readProofs(t *testing.T, s *source) []proof {
 	var proofs []proof
 	for _, dir := range []string{"..", "."} {
 		decls := map[string][]ast.Node{}
-		for name, value := range s.sets["fanotify"] {
+		for name, value := range s.sets {
 			decls[name] = append(decls[name], value)
 		}
 		var tests []*ast.FuncDecl
