@@ -27,7 +27,7 @@ type MarkError struct {
 	Target Target
 	Mask   Mask
 	Flags  MarkFlags
-	Err    error  // the errno, or os.ErrClosed
+	Err    error  // the errno, os.ErrClosed, or why an ignore mask can't be verified (see Group.Mark)
 	Reason string // what it means here and what to do; empty when the errno says all
 
 	dirfd  int
@@ -50,7 +50,7 @@ func (e *MarkError) Error() string {
 	return withReason(object, e.Err, e.Reason)
 }
 
-// Unwrap returns the errno, or os.ErrClosed.
+// Unwrap returns Err.
 func (e *MarkError) Unwrap() error { return e.Err }
 
 func withReason(object string, err error, reason string) string {

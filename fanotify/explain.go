@@ -104,7 +104,7 @@ const (
 	strictBits = direntEvents | OnDir | EventOnChild
 	knownBits  = Access | Modify | Close | Open | OpenExec | handleEvents | permissionEvents | mountEvents |
 		Overflow | OnDir | EventOnChild
-	knownFlags  = DontFollow | OnlyDir | Ignore | IgnoredMask | IgnoredSurvModify | Evictable
+	knownFlags  = DontFollow | OnlyDir | Ignore | IgnoredMask | IgnoredSurvModify | Evictable | Unverified
 	ignoreFlags = Ignore | IgnoredMask
 )
 
@@ -122,6 +122,9 @@ func (e *MarkError) explain() string {
 			return "a security module refuses"
 		}
 		return fmt.Sprintf("a %s mark needs CAP_SYS_ADMIN in the user namespace that owns it: inode marks do without", e.Target)
+	case unix.ETXTBSY:
+		return "the ignore mask isn't there: it doesn't hold while the file is open for writing, and ends when it is modified: " +
+			"try again, or use ignored_surv_modify"
 	case unix.EACCES:
 		return "a mark needs permission to read the object and to search the way to it"
 	case unix.EBADF:

@@ -36,6 +36,7 @@ const (
 	FeatureEvictable          Feature = "evictable"           // Evictable (5.19)
 	FeatureIgnore             Feature = "ignore"              // Ignore (6.0)
 	FeatureIdentifyingHandles Feature = "identifying_handles" // HandleAt where handles can't be opened (6.5)
+	FeatureStatMount          Feature = "statmount"           // StatMount, ListMounts, MountIDAt (6.8)
 )
 
 // probe is a group to make and, unless mask is 0, a mark that it should take.
@@ -71,7 +72,7 @@ var probes = map[Feature]probe{
 
 // Features returns all features, sorted by name.
 func Features() []Feature {
-	all := []Feature{FeatureUnprivileged, FeatureIdentifyingHandles}
+	all := []Feature{FeatureUnprivileged, FeatureIdentifyingHandles, FeatureStatMount}
 	for f := range probes {
 		all = append(all, f)
 	}
@@ -104,6 +105,9 @@ func Supports(f Feature) error {
 	return err
 }
 
+// noMount is the id of no mount: the kernel counts from 2^31, and will not come so far.
+const noMount = 1 << 62
+
 // try returns nil if the kernel knows the feature, EINVAL if it doesn't, or another errno.
 func (f Feature) try() error {
 	switch f {
@@ -116,6 +120,12 @@ func (f Feature) try() error {
 	case FeatureIdentifyingHandles:
 		_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, "/", atHandleFID)
 		if err == unix.EOPNOTSUPP { // the root's filesystem has none, but the flag is known
+			return nil
+		}
+		return err
+	case FeatureStatMount:
+		_, err := StatMount(OwnNamespace, noMount)
+		if errors.Is(err, unix.ENOENT) {
 			return nil
 		}
 		return err

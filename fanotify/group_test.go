@@ -90,6 +90,9 @@ func TestWriterRunsFree(t *testing.T) {
 	check(t, <-written)
 }
 
+// TestContextEndsWait cancels what waits, and what is about to.
+//
+// Proves FAN_NONBLOCK.
 func TestContextEndsWait(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	g := watched(t, dir, Create)
@@ -443,6 +446,9 @@ func TestLoopsLeaveNothingOpen(t *testing.T) {
 	b.Close()
 }
 
+// TestBacklog counts two events before they are read.
+//
+// Proves FIONREAD.
 func TestBacklog(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	g := watched(t, dir, Create)

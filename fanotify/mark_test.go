@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,29 +14,14 @@ import (
 	"fanlight/internal/fstest"
 )
 
-// marks returns the group's marks as the kernel shows them (proc_pid_fdinfo(5)): kind, flags, mask and ignore mask.
+// marks returns the group's marks as the kernel shows them: kind, flags, mask and ignore mask.
 func marks(t *testing.T, g *Group) []string {
 	t.Helper()
-	var info []byte
-	var err error
-	check(t, g.conn.Control(func(fd uintptr) { info, err = os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd)) }), err)
-	kinds := map[string]string{"ino": "inode", "mnt_id": "mount", "sdev": "filesystem", "mnt_ns": "mntns"}
+	info, err := g.Info()
+	check(t, err)
 	var lines []string
-	for line := range strings.Lines(string(info)) {
-		words := strings.Fields(line)
-		if len(words) < 2 || words[0] != "fanotify" || strings.HasPrefix(words[1], "flags:") {
-			continue
-		}
-		kind, _, _ := strings.Cut(words[1], ":")
-		values := map[string]uint64{}
-		for _, word := range words[2:] {
-			key, hex, _ := strings.Cut(word, ":")
-			if n, err := strconv.ParseUint(hex, 16, 64); err == nil { // f_handle is longer
-				values[key] = n
-			}
-		}
-		lines = append(lines, fmt.Sprintf("%s flags=%s mask=%s ignored=%s", kinds[kind],
-			MarkFlags(values["mflags"]), Mask(values["mask"]), Mask(values["ignored_mask"])))
+	for _, m := range info.Marks {
+		lines = append(lines, fmt.Sprintf("%s flags=%s mask=%s ignored=%s", m.Target, m.Flags, m.Mask, m.Ignored))
 	}
 	slices.Sort(lines)
 	return lines
@@ -46,6 +29,9 @@ func marks(t *testing.T, g *Group) []string {
 
 // TestMarks puts a mark on each target with each flag, looks at it, and takes it away in both ways. The kernel itself
 // adds event_on_child where names are reported.
+//
+// Proves FAN_MARK_ADD, FAN_MARK_REMOVE, FAN_MARK_FLUSH, FAN_MARK_INODE, FAN_MARK_MOUNT, FAN_MARK_FILESYSTEM,
+// FAN_MARK_MNTNS, FAN_MARK_DONT_FOLLOW, FAN_MARK_ONLYDIR, FAN_MARK_EVICTABLE.
 func TestMarks(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureEvictable))
 	fstest.NeedKernel(t, Supports(FeatureIgnore))
@@ -144,6 +130,8 @@ func TestFlushIsForOneTarget(t *testing.T) {
 }
 
 // TestIgnoreMasks shows how both kinds of ignore mask differ (kernel: fsnotify_effective_ignore_mask).
+//
+// Proves FAN_MARK_IGNORE, FAN_MARK_IGNORED_MASK, FAN_MARK_IGNORED_SURV_MODIFY.
 func TestIgnoreMasks(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureIgnore))
 	modify := func(name string) error { return os.WriteFile(name, []byte("more"), 0) }

@@ -112,7 +112,7 @@ func TestUnprivilegedProbes(t *testing.T) {
 			}
 		}
 		want := []Feature{FeatureEvictable, FeatureIdentifyingHandles, FeatureIgnore, FeatureRename, FeatureDirFID, FeatureFID,
-			FeatureName, FeatureTargetFID, FeatureUnprivileged}
+			FeatureName, FeatureTargetFID, FeatureStatMount, FeatureUnprivileged}
 		if diff := cmp.Diff(want, known); diff != "" {
 			t.Error(diff)
 		}

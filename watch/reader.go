@@ -10,7 +10,7 @@ import (
 	"fanlight/event"
 	"fanlight/fanotify"
 	"fanlight/internal/process"
-	"fanlight/internal/thread"
+	"fanlight/internal/rawsys"
 )
 
 // reader is the goroutine that reads the group. It owns the tree and the table of processes.
@@ -82,7 +82,7 @@ func (r *reader) pause(ctx context.Context) {
 	case r.config.Latency <= 0:
 	case r.config.Latency <= 10*time.Millisecond && r.config.KeepThread:
 		runtime.Gosched() // to the consumer
-		thread.Sleep(r.config.Latency)
+		rawsys.Sleep(r.config.Latency)
 	default:
 		select {
 		case <-time.After(r.config.Latency):

@@ -13,6 +13,8 @@ import (
 )
 
 // TestLTP23Evictable lets the kernel forget an inode together with its mark, on ext2, whose inodes go at once.
+//
+// Proves FAN_MARK_EVICTABLE.
 func TestLTP23Evictable(t *testing.T) {
 	fstest.NeedKernel(t, fanotify.Supports(fanotify.FeatureEvictable))
 	dir := fstest.New(t, fstest.Ext2)

@@ -9,6 +9,8 @@ import (
 )
 
 // TestLTP12OpenExec opens a file and executes a program, both with the same mark.
+//
+// Proves FAN_OPEN_EXEC.
 func TestLTP12OpenExec(t *testing.T) {
 	const (
 		open     = fanotify.Open

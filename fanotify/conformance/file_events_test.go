@@ -15,6 +15,9 @@ import (
 )
 
 // TestLTP01FileEventsAndIgnoreMasks opens, reads, writes and closes a file, then does so with parts of it ignored.
+//
+// Proves FAN_ACCESS, FAN_MODIFY, FAN_OPEN, FAN_CLOSE_WRITE, FAN_CLOSE_NOWRITE, FAN_MARK_IGNORED_MASK,
+// FAN_MARK_IGNORED_SURV_MODIFY.
 func TestLTP01FileEventsAndIgnoreMasks(t *testing.T) {
 	const events = fanotify.Access | fanotify.Modify | fanotify.Close | fanotify.Open
 	onEach(t, allFilesystems, func(t *testing.T, kind, dir string) {
@@ -122,6 +125,8 @@ func TestLTP01FileEventsAndIgnoreMasks(t *testing.T) {
 }
 
 // TestLTP02Children watches the files in a directory, then only the directory.
+//
+// Proves FAN_EVENT_ON_CHILD.
 func TestLTP02Children(t *testing.T) {
 	const events = fanotify.Access | fanotify.Modify | fanotify.Close | fanotify.Open
 	fstest.Each(t, func(t *testing.T, dir string) {
@@ -153,6 +158,8 @@ func TestLTP02Children(t *testing.T) {
 }
 
 // TestLTP11ThreadID lets a thread write that is not the process's first, whose id is the process's.
+//
+// Proves FAN_REPORT_TID.
 func TestLTP11ThreadID(t *testing.T) {
 	fstest.Each(t, func(t *testing.T, dir string) {
 		for _, row := range []struct {

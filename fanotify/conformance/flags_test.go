@@ -16,6 +16,8 @@ import (
 )
 
 // TestLTP04MarkFlags marks with OnlyDir and DontFollow, and flushes.
+//
+// Proves FAN_MARK_ONLYDIR, FAN_MARK_DONT_FOLLOW, FAN_MARK_FLUSH.
 func TestLTP04MarkFlags(t *testing.T) {
 	fstest.Each(t, func(t *testing.T, dir string) {
 		path, d, link := file(t, dir, "file"), mkdir(t, dir, "dir"), filepath.Join(dir, "link")
@@ -81,6 +83,8 @@ func maskAndType(t *testing.T) func(e *fanotify.Event) string {
 
 // TestLTP08CloseOnExec looks at a group's descriptor from outside. LTP asks with and without FAN_CLOEXEC; here it is
 // always set, so that no program that is executed ever holds a group.
+//
+// Proves FAN_CLOEXEC.
 func TestLTP08CloseOnExec(t *testing.T) {
 	before := groupDescriptors(t)
 	newGroup(t, fanotify.Config{})

@@ -82,6 +82,8 @@ func command(t *testing.T, name string, args ...string) {
 
 // TestLTP22FilesystemErrors lets ext4 find damage. Errors of one process merge while they wait: the first one is told,
 // and how many there were.
+//
+// Proves FAN_FS_ERROR, FAN_EVENT_INFO_TYPE_ERROR.
 func TestLTP22FilesystemErrors(t *testing.T) {
 	fstest.NeedKernel(t, fanotify.Supports(fanotify.FeatureFSError))
 	d := newDamaged(t)

@@ -22,6 +22,8 @@ type handleRow struct {
 
 // TestLTP13HandleValues compares the handles in events with those that name_to_handle_at(2) and statfs(2) tell of the
 // same objects: two files and a directory.
+//
+// Proves FAN_EVENT_INFO_TYPE_FID, name_to_handle_at.
 func TestLTP13HandleValues(t *testing.T) {
 	const opened = fanotify.Open | fanotify.CloseNowrite
 	rows := []handleRow{

@@ -5,6 +5,8 @@
 // LTP reads at the end and allows for events that the kernel merged meanwhile. Here the queue is read after each step,
 // so that nothing merges, except where merging is what the case is about (15, 16, 22); and what came has to be exactly
 // what was expected, in order.
+//
+// Beside them stand the tests that make and check docs/kernel.md.
 package conformance_test
 
 import (

@@ -28,6 +28,8 @@ const (
 
 // TestLTP17Limits makes groups with a mark in each until the kernel refuses. LTP raises the number of user namespaces
 // before, for systems where it is 0; that takes CAP_SYS_RESOURCE, and is not what is tested.
+//
+// Proves max_user_groups.
 func TestLTP17Limits(t *testing.T) {
 	limits, err := fanotify.ReadLimits()
 	check(t, err)

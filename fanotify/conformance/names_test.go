@@ -20,6 +20,9 @@ const (
 
 // TestLTP15EntryEvents makes, renames and removes a file and a directory in a group with handles alone, which reads at
 // the end: events merge as far as they tell of the same object, but never those of files with those of directories.
+//
+// Proves FAN_CREATE, FAN_DELETE, FAN_MOVED_FROM, FAN_MOVED_TO, FAN_DELETE_SELF, FAN_MOVE_SELF, FAN_ONDIR,
+// FAN_REPORT_FID.
 func TestLTP15EntryEvents(t *testing.T) {
 	onEach(t, withOverlay, func(t *testing.T, kind, root string) {
 		for _, marks := range []string{"whole", "inodes"} {
@@ -67,6 +70,9 @@ func TestLTP15EntryEvents(t *testing.T) {
 // TestLTP16Names works with a file and its directory in groups that report directories, names and children in every way
 // that goes together, and reads twice: first what happened to the file, then what happened to the directory. LTP's even
 // rows mark the filesystem and a mount of the directory, the odd ones the directory and the one above it.
+//
+// Proves FAN_RENAME, FAN_REPORT_DIR_FID, FAN_REPORT_NAME, FAN_REPORT_TARGET_FID, FAN_EVENT_INFO_TYPE_DFID_NAME,
+// FAN_EVENT_INFO_TYPE_OLD_DFID_NAME, FAN_EVENT_INFO_TYPE_NEW_DFID_NAME.
 func TestLTP16Names(t *testing.T) {
 	const dfidFID = fanotify.ReportDirFID | fanotify.ReportFID
 	rows := []struct {

@@ -13,6 +13,8 @@ import (
 )
 
 // TestLTP05Overflow opens one file more than the queue holds, and all of them again, while nobody reads.
+//
+// Proves FAN_Q_OVERFLOW, FAN_UNLIMITED_QUEUE.
 func TestLTP05Overflow(t *testing.T) {
 	limits, err := fanotify.ReadLimits()
 	check(t, err)

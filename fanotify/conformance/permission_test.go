@@ -27,6 +27,8 @@ const (
 )
 
 // TestLTP03PermissionEvents asks for each of what a process does with a file and a program, and denies some of it.
+//
+// Proves FAN_OPEN_PERM, FAN_ACCESS_PERM, FAN_OPEN_EXEC_PERM, FAN_DENY.
 func TestLTP03PermissionEvents(t *testing.T) {
 	const (
 		open   = fanotify.OpenPerm

@@ -41,6 +41,8 @@ func TestLTP20Combinations(t *testing.T) {
 
 // TestLTP21PIDFD looks at the pidfds of events and at descriptors that can't be opened, in groups that tell why and in
 // groups that don't.
+//
+// Proves FAN_REPORT_PIDFD, FAN_EVENT_INFO_TYPE_PIDFD, FAN_NOPIDFD, FAN_REPORT_FD_ERROR.
 func TestLTP21PIDFD(t *testing.T) {
 	own, err := unix.PidfdOpen(os.Getpid(), 0)
 	check(t, err)

@@ -21,6 +21,8 @@ const usesContent = "uses content"
 
 // TestLTP24PreContent asks before a process comes to what is in a file and in a program, each time with the pages, and
 // denies some of it with an errno.
+//
+// Proves FAN_PRE_ACCESS, FAN_EVENT_INFO_TYPE_RANGE, FAN_ERRNO_SHIFT.
 func TestLTP24PreContent(t *testing.T) {
 	fstest.NeedKernel(t, fanotify.Supports(fanotify.FeaturePreAccess))
 	const (

@@ -15,6 +15,8 @@ const groupsPerClass = 3
 
 // TestLTP06IgnoreOverPriorities writes to a file whose mount nine groups watch: those of the highest class hear of it,
 // once, on an overlay too, where the write goes through to another file; those that ignore the file don't.
+//
+// Proves FAN_CLASS_NOTIF, FAN_CLASS_CONTENT, FAN_CLASS_PRE_CONTENT, FAN_MARK_MOUNT.
 func TestLTP06IgnoreOverPriorities(t *testing.T) {
 	for _, row := range []struct {
 		name  string
@@ -57,6 +59,8 @@ func TestLTP06IgnoreOverPriorities(t *testing.T) {
 
 // TestLTP09ParentAndMountMarks has a mark on a mount, or on what is opened, and another on the directory above. Only
 // the first of three groups watches the directory's children, which must not make the others hear of them.
+//
+// Proves FAN_EVENT_ON_CHILD.
 func TestLTP09ParentAndMountMarks(t *testing.T) {
 	const (
 		onDir   = fanotify.OnDir
