@@ -72,9 +72,9 @@ func (f MarkFlags) String() string { return string(appendBits(nil, uint64(f), &m
 //
 // The kernel says yes to an ignore mask without IgnoredSurvModify on a file that somebody has open for writing, and
 // does nothing (fanotify_add_inode_mark in fs/notify/fanotify/fanotify_user.c). So Mark looks at the group's marks in
-// this one case, and returns ETXTBSY if the ignore mask isn't on what path leads to: it never was, or ended meanwhile by
-// a modification or with an evicted mark. The look needs /proc and takes time in proportion to the group's marks, 10 ms
-// for a thousand; Unverified leaves it out.
+// this one case, and returns ETXTBSY if the ignore mask isn't on what path leads to: it never was, or ended meanwhile
+// by a modification or with an evicted mark. The look needs /proc and takes some 10 µs for every mark of the group;
+// Unverified leaves it out.
 func (g *Group) Mark(target Target, path string, mask Mask, flags MarkFlags) error {
 	return g.MarkAt(target, unix.AT_FDCWD, path, mask, flags)
 }
@@ -197,7 +197,8 @@ func newMarkedObject(dirfd int, path string, flags MarkFlags) (markedObject, err
 }
 
 // is reports whether m is the mark of o, by its handle: inode numbers come twice in a filesystem with subvolumes.
-// Without one the number has to do. Where the mount is in no namespace, and before Linux 6.8, the device isn't looked at.
+// Without one the number has to do. Where the mount is in no namespace, and before Linux 6.8, the device isn't looked
+// at.
 func (o *markedObject) is(m *MarkInfo) bool {
 	switch {
 	case m.Target != TargetInode, o.device != nil && *o.device != m.Device:
