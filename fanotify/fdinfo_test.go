@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -167,6 +168,9 @@ func TestGroupsOfOthers(t *testing.T) {
 	if own := os.Getpid(); seen[pid] != 1 || own < pid && seen[own] != 2 {
 		t.Errorf("%d: %v", pid, seen)
 	}
+	for _, err := range GroupsOf(os.Getpid()) {
+		check(t, err) // not even of the descriptor that the listing itself had
+	}
 	for fd, target := range map[int]error{0: ErrNotGroup, 99: fs.ErrNotExist} {
 		if _, err := ReadGroupInfo(pid, fd); !errors.Is(err, target) {
 			t.Errorf("descriptor %d: %v", fd, err)
@@ -207,6 +211,37 @@ func TestUnprivilegedInfo(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestGroupsThatMayOnlyBeListed is told once that it may not look, not for each descriptor: with CAP_DAC_READ_SEARCH,
+// but not CAP_SYS_PTRACE.
+func TestGroupsThatMayOnlyBeListed(t *testing.T) {
+	const less = "FANLIGHT_TEST_LESS"
+	if os.Getenv(less) == "" {
+		fstest.New(t, fstest.Tmpfs) // says that this needs root
+		cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^TestGroupsThatMayOnlyBeListed$")
+		cmd.Env = append(os.Environ(), less+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Credential:  &syscall.Credential{Uid: fstest.Nobody, Gid: fstest.Nobody},
+			AmbientCaps: []uintptr{unix.CAP_DAC_READ_SEARCH},
+		}
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestGroupsThatMayOnlyBeListed") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	if fds, err := numbersIn(fmt.Sprintf("/proc/%d/fd", os.Getppid())); len(fds) < 2 || err != nil {
+		t.Fatal(fds, err)
+	}
+	n := 0
+	for g, err := range GroupsOf(os.Getppid()) {
+		if n++; !errors.Is(err, fs.ErrPermission) || g.FD != -1 || g.PID != os.Getppid() {
+			t.Errorf("%+v, %v", g, err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d times", n)
+	}
 }
 
 func TestInfoOfClosedGroup(t *testing.T) {

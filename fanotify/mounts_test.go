@@ -249,7 +249,8 @@ func TestListMounts(t *testing.T) {
 		t.Errorf("%d mounts below %d", len(below), bottom.ID)
 	}
 	n := 0
-	for range ListMounts(OwnNamespace, bottom.ID) {
+	for _, err := range ListMounts(OwnNamespace, bottom.ID) {
+		check(t, err)
 		if n++; n == 3 {
 			break
 		}
