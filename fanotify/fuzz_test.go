@@ -90,9 +90,9 @@ func parseOne(t *testing.T, b []byte) (int, string) {
 // readPlainly reads the event at the start of b as fanotify(7) describes it: what its metadata says, with the
 // descriptors that somebody has to close, and its records, as far as there is a way from one to the next. Whole says
 // that nothing is wrong with their bounds.
-func readPlainly(b []byte) (want Event, records [][]byte, whole bool) {
+func readPlainly(b []byte) (want *Event, records [][]byte, whole bool) {
 	own := &held{fd: noDescriptor, pidfd: noDescriptor}
-	want.held = own
+	want = &Event{held: own}
 	order := binary.NativeEndian
 	if len(b) < 24 || order.Uint32(b) < 24 || int64(order.Uint32(b)) > int64(len(b)) || b[4] != 3 {
 		return want, nil, false

@@ -213,8 +213,9 @@ func TestClosedGroup(t *testing.T) {
 	check(t, g.Close(), g.Close())
 	_, tryErr := g.TryRead(new(Batch))
 	_, backlogErr := g.Backlog()
+	_, infoErr := g.Info()
 	for name, err := range map[string]error{
-		"Read": g.Read(t.Context(), new(Batch)), "TryRead": tryErr, "Wait": g.Wait(t.Context()), "Backlog": backlogErr,
+		"Read": g.Read(t.Context(), new(Batch)), "TryRead": tryErr, "Wait": g.Wait(t.Context()), "Backlog": backlogErr, "Info": infoErr,
 	} {
 		if err != os.ErrClosed {
 			t.Errorf("%s: %v", name, err)
@@ -268,6 +269,7 @@ func TestCloseBesideEverything(t *testing.T) {
 			return errors.Join(g.Mark(TargetInode, name, Open, 0), g.Unmark(TargetInode, name, Open, 0))
 		})
 		repeat(func() error { _, err := g.Backlog(); return err })
+		repeat(func() error { _, err := g.Info(); return err })
 		for range 3 {
 			<-begun
 		}
