@@ -44,7 +44,7 @@ const (
 //
 // The error is ErrAnswered, ErrNotAsked, or a *ResponseError for what the kernel would refuse, after which the process
 // still waits. After os.ErrClosed it doesn't: closing the group has allowed it. EINVAL comes from a kernel that is too
-// old for Errno or Rule, and has got the answer without them.
+// old for Errno or Rule, and has got the bare answer.
 func (e *Event) Respond(r Response) error {
 	if e.held == nil {
 		return ErrNotAsked
@@ -82,10 +82,12 @@ func (h *held) check(r *Response) error {
 	return r.check(&h.group.config)
 }
 
-// take takes over the descriptor of an event, and with it the process that waits for an answer.
+// take takes over the descriptor of an event, and with it the process that waits for an answer. In a group that asks,
+// a bit that is yet unknown is taken for a question: to answer nobody does no harm, to leave somebody waiting does.
 func (h *held) take(mask Mask, fd int32) {
 	h.fd, h.pidfd, h.request = fd, noDescriptor, notAsked
-	if mask&permissionEvents != 0 && fd >= 0 {
+	asks := mask&permissionEvents != 0 || mask&^notified != 0 && h.group != nil && h.group.asks()
+	if asks && fd >= 0 {
 		h.request = waiting
 	}
 }
@@ -102,9 +104,11 @@ func (h *held) release() {
 	h.mu.Lock()
 	if h.request == waiting {
 		h.request = answered
-		h.group.unanswered.Add(1)
+		h.group.unanswered.Add(1) // before the process goes on
 		h.out.add(h.fd, &h.group.config.Unanswered)
-		h.out.send(h.group) //nolint:errcheck // Nobody is there to hear that the kernel took less than it was given.
+		if err := h.out.send(h.group); errors.Is(err, os.ErrClosed) || errors.Is(err, unix.ENOENT) {
+			h.group.unanswered.Add(^uint64(0)) // the kernel has allowed it, or nobody was waiting
+		}
 	}
 	fd, pidfd := h.fd, h.pidfd
 	h.fd, h.pidfd = noDescriptor, noDescriptor

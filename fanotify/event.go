@@ -171,8 +171,8 @@ func (e *Event) FD() int {
 // File hands over the event's descriptor, open with Config.EventFlags; the caller closes it. Using it makes no events.
 // While a process waits for an answer it is a duplicate, because the kernel knows the request by the descriptor.
 //
-// With ReportFDError the error is the errno for which the kernel could not open the object: EMFILE, ETXTBSY, EROFS.
-// Otherwise it is ErrNoDescriptor, also in every group that reports handles.
+// With ReportFDError the error is the errno for which the kernel could not open the object: EMFILE, ETXTBSY, EROFS,
+// EAGAIN when somebody has a lease on it. Otherwise it is ErrNoDescriptor, also in every group that reports handles.
 func (e *Event) File() (*os.File, error) {
 	if e.held == nil {
 		return nil, ErrNoDescriptor

@@ -38,6 +38,9 @@ func TestInfoOfGroup(t *testing.T) {
 		check(t, err)
 		want := config
 		want.EventFlags |= always.Config.EventFlags
+		if config.Report&ReportFDError != 0 {
+			want.EventFlags |= unix.O_NONBLOCK
+		}
 		if diff := cmp.Diff(GroupInfo{Config: want}, info); diff != "" {
 			t.Errorf("%+v: %s", config, diff)
 		}

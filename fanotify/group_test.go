@@ -7,10 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -90,55 +88,6 @@ func TestWriterRunsFree(t *testing.T) {
 	check(t, <-written)
 }
 
-// TestContextEndsWait cancels what waits, and what is about to.
-//
-// Proves FAN_NONBLOCK.
-func TestContextEndsWait(t *testing.T) {
-	dir := fstest.New(t, fstest.Tmpfs)
-	g := watched(t, dir, Create)
-
-	canceled, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(time.Millisecond, cancel)
-	if err := g.Wait(canceled); err != context.Canceled {
-		t.Error("canceled meanwhile:", err)
-	}
-	if err := g.Wait(canceled); err != context.Canceled {
-		t.Error("canceled before:", err)
-	}
-	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if err := g.Wait(late); err != context.DeadlineExceeded {
-		t.Error("deadline:", err)
-	}
-	var b Batch
-	if err := g.Read(late, &b); err != context.DeadlineExceeded {
-		t.Error("Read after the deadline:", err)
-	}
-	for e, err := range g.Events(canceled) {
-		t.Error("Events after it was canceled:", e, err)
-	}
-	n := 0
-	for _, err := range g.Events(late) {
-		if n++; err != context.DeadlineExceeded {
-			t.Error("Events after the deadline:", err)
-		}
-	}
-	if n != 1 {
-		t.Errorf("%d errors", n)
-	}
-
-	file(t, dir, "f")
-	if err := g.Wait(withPatience(t)); err != nil {
-		t.Error("another context:", err)
-	}
-	if err := g.Read(canceled, &b); err != context.Canceled { // or a flood would keep a canceled reader
-		t.Error("Read with a canceled context and events:", err)
-	}
-	if got := queued(t, g, nil); len(got) != 1 {
-		t.Error(got)
-	}
-}
-
 // TestCanceledWaitLeavesNothing cancels a wait that an event ends: the next wait must not end by it.
 func TestCanceledWaitLeavesNothing(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
@@ -174,36 +123,6 @@ func TestCanceledWaitLeavesNothing(t *testing.T) {
 			t.Fatalf("round %d: the second wait ended without an event: %v", i, err)
 		}
 		both.Wait()
-	}
-}
-
-func TestCloseWakesReader(t *testing.T) {
-	dir := fstest.New(t, fstest.Tmpfs)
-	for name, wait := range map[string]func(ctx context.Context, g *Group) error{
-		"Wait": func(ctx context.Context, g *Group) error { return g.Wait(ctx) },
-		"Read": func(ctx context.Context, g *Group) error { return g.Read(ctx, new(Batch)) },
-		"Events": func(ctx context.Context, g *Group) error {
-			for e, err := range g.Events(ctx) {
-				return fmt.Errorf("event %v, %w", e, err)
-			}
-			return os.ErrClosed
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := watched(t, dir, Create)
-			ctx := withPatience(t)
-			ended := make(chan error, 1)
-			go func() { ended <- wait(ctx, g) }()
-			for !g.reading.Load() { // it is about to wait, or does
-				if ctx.Err() != nil {
-					t.Fatal("nobody reads")
-				}
-			}
-			check(t, g.Close())
-			if err := <-ended; err != os.ErrClosed {
-				t.Error(err)
-			}
-		})
 	}
 }
 
@@ -277,33 +196,6 @@ func TestCloseBesideEverything(t *testing.T) {
 		check(t, g.Close())
 		all.Wait()
 		b.Close()
-	}
-}
-
-func TestOneReaderAtATime(t *testing.T) {
-	dir := fstest.New(t, fstest.Tmpfs)
-	g := watched(t, dir, Create)
-	ctx := withPatience(t)
-	ended := make(chan error, 1)
-	go func() { ended <- g.Wait(ctx) }()
-	for !g.reading.Load() {
-		if ctx.Err() != nil {
-			t.Fatal("nobody waits")
-		}
-	}
-	if _, err := g.TryRead(new(Batch)); err != errReading {
-		t.Error("TryRead beside Wait:", err)
-	}
-	if err := g.Wait(ctx); err != errReading {
-		t.Error("Wait beside Wait:", err)
-	}
-	if err := g.Read(ctx, new(Batch)); err != errReading {
-		t.Error("Read beside Wait:", err)
-	}
-	file(t, dir, "f")
-	check(t, <-ended)
-	if got := queued(t, g, nil); !slices.Equal(got, []string{"create f"}) {
-		t.Error(got)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func batchOf(group *Group, events ...[]byte) *Batch {
 	b := &Batch{queue: newQueue()}
 	b.queue.rest = slices.Concat(events...)
-	b.queue.group, b.queue.held.group = group, group
+	b.queue.group = group
 	return b
 }
 
