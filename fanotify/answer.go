@@ -39,8 +39,9 @@ const (
 	answered
 )
 
-// Respond answers a permission event: the process goes on, or its system call fails. It doesn't block. The event keeps
-// its descriptor. Of a detached event, any goroutine may call it, and the first one answers.
+// Respond answers a permission event: the process goes on, or its system call fails (since Linux 2.6.37; fanotify(7),
+// "Dealing with permission events"). It doesn't block. The event keeps its descriptor. Of a detached event, any
+// goroutine may call it, and the first one answers.
 //
 // The error is ErrAnswered, ErrNotAsked, or a *ResponseError for what the kernel would refuse, after which the process
 // still waits. After os.ErrClosed it doesn't: closing the group has allowed it. EINVAL comes from a kernel that is too

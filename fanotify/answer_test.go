@@ -166,8 +166,8 @@ func TestAnsweredLater(t *testing.T) {
 	}
 }
 
-// TestFileBeforeTheAnswer reads and closes the file of a request, whose number must not come back with the next one: the
-// kernel would give the answer to the older of two requests with one number.
+// TestFileBeforeTheAnswer reads and closes the file of a request, whose number must not come back with the next one:
+// the kernel would give the answer to the older of two requests with one number.
 func TestFileBeforeTheAnswer(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	name := file(t, dir, "first")

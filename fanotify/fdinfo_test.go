@@ -280,9 +280,9 @@ func TestParseGroupInfo(t *testing.T) {
 
 	const group = head + "fanotify flags:3 event-flags:0\n"
 	for text, want := range map[string]string{
-		"":                            "not a fanotify group",
-		head + "inotify wd:1 ino:2\n": "not a fanotify group",
-		head + "fanotify ino:2 sdev:1 mflags:0 mask:1 ignored_mask:0\n": "not a fanotify group",
+		"":                            ErrNotGroup.Error(),
+		head + "inotify wd:1 ino:2\n": ErrNotGroup.Error(),
+		head + "fanotify ino:2 sdev:1 mflags:0 mask:1 ignored_mask:0\n": ErrNotGroup.Error(),
 		"fanotify flags:x event-flags:0\n":                              `line 1: flags: strconv.ParseUint: parsing "x": invalid syntax`,
 		"fanotify flags:3 event-flags:-1\n":                             `line 1: event-flags: strconv.ParseUint: parsing "-1": invalid syntax`,
 		group + "fanotify ino:12 sd":                                    "line 6: a mark without a mask",

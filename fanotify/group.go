@@ -48,8 +48,8 @@ const (
 	ReportName      Report = unix.FAN_REPORT_NAME       // the name in the directory; needs ReportDirFID (since 5.9)
 	ReportTargetFID Report = unix.FAN_REPORT_TARGET_FID // the child's handle with names; needs the three above (since 5.17)
 	// ReportFDError has an event say why its descriptor could not be opened; without it the event is lost. It also lets
-	// files be opened without waiting: a lease (fcntl(2), F_SETLEASE) that anybody holds on his own file otherwise keeps
-	// the reader, and with it everybody who waits for an answer, for 45 seconds (since 6.13; CAP_SYS_ADMIN).
+	// files be opened without waiting: a lease (fcntl(2), F_SETLEASE) that anybody holds on his own file otherwise
+	// keeps the reader, and with it everybody who waits for an answer, for 45 seconds (since 6.13; CAP_SYS_ADMIN).
 	ReportFDError Report = unix.FAN_REPORT_FD_ERROR
 	ReportMnt     Report = unix.FAN_REPORT_MNT // mounts of a namespace; marks need CAP_SYS_ADMIN (since 6.15)
 
@@ -89,8 +89,9 @@ type Config struct {
 	Report Report
 
 	// EventFlags are the open(2) flags of the descriptors in events: an access mode (0 is O_RDONLY), O_APPEND,
-	// O_NONBLOCK, O_DSYNC, O_SYNC, O_NOATIME, O_LARGEFILE. O_CLOEXEC is always added, and O_NONBLOCK with ReportFDError;
-	// without that O_NONBLOCK is refused, because what can't be opened at once would look like an empty queue.
+	// O_NONBLOCK, O_DSYNC, O_SYNC, O_NOATIME, O_LARGEFILE. O_CLOEXEC is always added, and O_NONBLOCK with
+	// ReportFDError; without that O_NONBLOCK is refused, because what can't be opened at once would look like an empty
+	// queue.
 	EventFlags int
 
 	UnlimitedQueue bool // no limit of queued events; no overflow (since Linux 2.6.37; CAP_SYS_ADMIN)
@@ -101,10 +102,11 @@ type Config struct {
 	// Group.Unanswered counts them. When the group is closed, and where the kernel's queue is full, the kernel allows.
 	Unanswered Response
 
-	// BufferSize is the most that one read takes, in bytes, 1 GiB at most. 0 means DefaultBufferSize, or MinBufferSize in a group
-	// whose events carry descriptors: these are open from the read until the event's step has passed. So this bounds
-	// them, at 24 bytes for an event, 32 with its pidfd, and by at least five events; the kernel loses an event whose
-	// descriptor would exceed the limit. In a group that reports handles less than MinBufferSize is not taken.
+	// BufferSize is the most that one read takes, in bytes, 1 GiB at most. 0 means DefaultBufferSize, or MinBufferSize
+	// in a group whose events carry descriptors: these are open from the read until the event's step has passed. So
+	// this bounds them, at 24 bytes for an event, 32 with its pidfd, and by at least five events; the kernel loses an
+	// event whose descriptor would exceed the limit. In a group that reports handles less than MinBufferSize is not
+	// taken.
 	BufferSize int
 }
 
@@ -139,8 +141,8 @@ type Group struct {
 	unanswered atomic.Uint64
 }
 
-// NewGroup makes a group (fanotify_init(2)). The error is an *InitError that unwraps to the errno. The caller closes
-// the group; one that is forgotten is closed when it is collected.
+// NewGroup makes a group (fanotify_init(2), since Linux 2.6.37). The error is an *InitError that unwraps to the errno.
+// The caller closes the group; one that is forgotten is closed when it is collected.
 func NewGroup(config Config) (*Group, error) {
 	config.BufferSize = config.bufferSize()
 	if reason := config.refused(); reason != "" {
@@ -236,7 +238,8 @@ func (g *Group) endLoop() {
 	}
 }
 
-// Backlog returns what FIONREAD says of the queue: 24 bytes for each queued event, without its records, so that it
+// Backlog returns what FIONREAD says of the queue (since Linux 2.6.37; fanotify_ioctl in the kernel's
+// fs/notify/fanotify/fanotify_user.c): 24 bytes for each queued event, without its records, so that it
 // counts events, as they stand: those that will still merge singly. What a read takes can be several times as much.
 func (g *Group) Backlog() (int, error) {
 	var n int

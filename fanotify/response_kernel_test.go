@@ -45,7 +45,8 @@ func TestResponsesAreCheckedAsByTheKernel(t *testing.T) {
 			}
 		}
 	}
-	// Without audit there is one answer, with it one more and the one with a rule; errnos are 0 and EPERM, or all seven.
+	// Without audit there is one answer, with it one more and the one with a rule; errnos are 0 and EPERM, or all
+	// seven.
 	want := map[string]int{
 		"class_content false false": 1, "class_content false true": 3, "class_pre_content false false": 1, "class_pre_content false true": 3,
 		"class_content true false": 2, "class_content true true": 6, "class_pre_content true false": 8, "class_pre_content true true": 24,

@@ -25,8 +25,8 @@ type waiter interface {
 
 var errInterrupted = errors.New("interrupted")
 
-// Wait blocks until an event is queued, the context is done or the group is closed (os.ErrClosed). It reads nothing. The
-// error is ErrReading beside another reader.
+// Wait blocks until an event is queued, the context is done or the group is closed (os.ErrClosed). It reads nothing.
+// The error is ErrReading beside another reader.
 //
 // Until the next Wait, a group of ClassNotif costs its reader nothing, however many events are queued. One that asks
 // waits in a thread of its own, so that the answer comes soon.
