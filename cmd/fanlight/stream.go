@@ -203,10 +203,11 @@ func (s *stream) writeGathered(ctx context.Context, why string) error {
 	s.seq++
 	s.batches++
 	s.buf = s.form.appendEnd(s.buf, batchEnd{seq: s.seq, time: now, number: s.batches, settled: settled})
+	err := s.flush()
 	if !settled && why != "" {
 		s.early(s.batches, why)
 	}
-	return s.flush()
+	return err
 }
 
 // tally says how many events were seen and lost.

@@ -86,8 +86,8 @@ Output:
   "lost" or the event "overflow"; with --format, %e is lost or overflow.
 
   With --parents the ancestors stand behind the process, the parent first:
-  touch[42]<make[41]<bash[7]. In JSON they are "ancestors" of "process", a list of
-  objects with pid and comm.
+  touch[42]<make[41]<bash[7]. In JSON they are "ancestors" of "process", a list
+  of objects with pid and comm.
 
   In a terminal, a last line on standard error says how many events were seen
   and lost.
@@ -109,20 +109,20 @@ Batches:
   for the time D. Then each path is written once, in the order of first sight,
   with all that happened to it and the time of the last of it. The process is
   there if it was only one. An empty line ends the batch, with --null an empty
-  record, and in JSON an object with "batch" (its number, from 1), "settled" and no
-  events.
+  record, and in JSON an object with "batch" (its number, from 1), "settled" and
+  no events.
 
   A rename is two paths here: the old one has moved_from, the new one moved_to.
   If they are directories (ondir), everything below them went along.
 
-  Losses are records in the batch: of each overflow's scope one, and one with the
-  count of events that the output lost. What is below the scope may have changed
-  unseen.
+  Losses are records in the batch: one for the scope of each overflow, and one
+  with the count of events that the output lost. What is below the scope may
+  have changed unseen.
 
   A batch is written before it settled when it has 65,536 records or 16 MiB of
-  paths, when it went on for 10 s or ten times D, whichever is more, and when the
-  watch ends. In JSON "settled" is then false; but for the end, a line on standard
-  error says so.
+  paths, when it went on for 10 s or ten times D, whichever is more, and when
+  the watch ends. In JSON "settled" is then false, and but for the end, a line
+  on standard error says so.
 
 Format:
   %w  the directory, with a slash at the end
