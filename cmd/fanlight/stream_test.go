@@ -195,7 +195,7 @@ func TestStreamDoesNotAllocate(t *testing.T) {
 		if err := s.write(context.Background(), batch); err != nil {
 			t.Fatal(err)
 		}
-		if n := testing.AllocsPerRun(100, func() { s.write(context.Background(), batch) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { _ = s.write(context.Background(), batch) }); n != 0 {
 			t.Errorf("%s: %v allocations for %d events, want none", name, n, len(batch))
 		}
 	}
@@ -210,7 +210,7 @@ func BenchmarkStream(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				out.Reset()
-				s.write(context.Background(), batch)
+				_ = s.write(context.Background(), batch)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(batch)), "ns/event")
 		})
