@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// command is the program behind --, which a watch runs. What outlives its parent becomes fanlight's child, and with that
+// command is the program behind --, which a watch runs. What outlives its parent becomes fanlight's child, and so
 // still descends from it.
 type command struct {
 	path string
@@ -102,7 +102,8 @@ func (c *command) isDead() bool {
 	if c.reaped {
 		return true
 	}
-	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(c.pidfd), Events: unix.POLLIN}}, 0) // an error comes with the next death again
+	// After an error the next death asks again.
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(c.pidfd), Events: unix.POLLIN}}, 0)
 	return n > 0
 }
 

@@ -34,8 +34,8 @@ func (f *filter) named(e *event.Event) *event.Event {
 }
 
 // isOurs reports whether the process of e is the command or comes from it: an orphan has fanlight for its parent. A
-// process of which nothing is known, or whose parent ended while it was asked about, may be, and counts: to leave out in
-// silence what the command did is worse than to show what another one did, with its process unknown.
+// process of which nothing is known, or whose parent ended while it was asked about, may be, and counts: to leave out
+// in silence what the command did is worse than to show what another one did, with its process unknown.
 func (f *filter) isOurs(e *event.Event) bool {
 	if e.PID == 0 {
 		return false // in a pid namespace above ours
