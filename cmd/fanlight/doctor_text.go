@@ -209,8 +209,9 @@ func watchCell(w doctor.Watch, why *notes) cell {
 	if w.Reason != "" {
 		what := map[doctor.Form]string{
 			doctor.FormSubvolume: "watched through the top level", doctor.FormInodes: "watched directory by directory",
+			doctor.FormNone: "not watched",
 		}[w.Form]
-		c.text += why.number(because(cmp.Or(what, "not watched"), w.Reason, w.Remedy))
+		c.text += why.number(because(cmp.Or(what, "could not be tried"), w.Reason, w.Remedy))
 	}
 	return c
 }
@@ -284,7 +285,8 @@ func (t *reportText) limits(r *doctor.Report) {
 			if !counts {
 				continue
 			}
-			used = append(used, fmt.Sprintf("%s uses %s (%d %%)", name(cmp.Or(u.Name, strconv.Itoa(int(u.UID)))), thousands(n), 100*n/max(1, l.Value)))
+			who := cmp.Or(name(u.Name), fmt.Sprintf("user %d", u.UID))
+			used = append(used, fmt.Sprintf("%s uses %s (%d %%)", who, thousands(n), 100*n/max(1, l.Value)))
 			if 100*n >= doctor.Nearly*l.Value {
 				color = lossColor
 			}
@@ -327,7 +329,7 @@ func (t *reportText) listeners(r *doctor.Report) {
 	}
 	for _, l := range r.Listeners {
 		who := name(cmp.Or(l.Comm, "?")) + "[" + strconv.Itoa(l.PID) + "]"
-		line := t.paint(headColor, who) + "  " + name(cmp.Or(l.User, strconv.Itoa(l.UID))) + "  " + l.Class
+		line := t.paint(headColor, who) + "  " + cmp.Or(name(l.User), fmt.Sprintf("user %d", l.UID)) + "  " + l.Class
 		if l.Exe != "" {
 			line += "  " + t.paint(readColor, name(l.Exe))
 		}
