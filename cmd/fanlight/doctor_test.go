@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write the expected output of fanlight d
 // report has something of everything.
 func report() *doctor.Report {
 	yes := doctor.Ability{Answer: doctor.Yes}
-	noPre := doctor.Ability{Answer: doctor.No, Errno: "EOPNOTSUPP", Reason: "tmpfs has none: ext4, xfs and btrfs have"}
+	noPre := doctor.Ability{Answer: doctor.No, Errno: "EOPNOTSUPP", Reason: "this type of filesystem has none: ext4, xfs and btrfs have"}
 	stuck := doctor.Ability{Answer: doctor.Unknown, Reason: "it did not answer within 2s"}
 	return &doctor.Report{
 		Kernel:    "6.18.44",

@@ -360,8 +360,13 @@ func (t *reportText) marks(marks []doctor.Mark) {
 	}
 	for _, m := range marks {
 		what := markText(m)
-		gap := strings.Repeat(" ", max(0, width-utf8.RuneCountInString(what)))
-		t.wrapped("  "+what+gap+"  ", width+4, eventsText(m))
+		gap := width - utf8.RuneCountInString(what)
+		if gap < 0 { // too long for a column: the events come below
+			t.print("    " + what + "\n")
+			t.wrapped(strings.Repeat(" ", 4), 4, eventsText(m))
+			continue
+		}
+		t.wrapped("  "+what+strings.Repeat(" ", gap+2), width+4, eventsText(m))
 	}
 }
 

@@ -143,16 +143,17 @@ func TestNothingIsDisturbed(t *testing.T) {
 	}
 }
 
-// A directory that is asked about keeps no permission mark, not even for a moment: the kernel refuses it.
-func TestAskSetsNoMark(t *testing.T) {
-	dir := fstest.New(t, fstest.Ext4)
+// A directory that is asked about has no permission mark, not even for a moment: the kernel refuses it.
+func TestOfferSetsNoMark(t *testing.T) {
+	fd, err := unix.Open(fstest.New(t, fstest.Ext4), unix.O_PATH|unix.O_CLOEXEC, 0)
+	check(t, err)
+	defer unix.Close(fd)
 	for class, mask := range map[fanotify.Class]fanotify.Mask{
 		fanotify.ClassContent: fanotify.OpenPerm, fanotify.ClassPreContent: fanotify.PreAccess,
 	} {
 		g, err := fanotify.NewGroup(fanotify.Config{Class: class})
 		check(t, err)
-		err = g.Mark(fanotify.TargetInode, dir, mask, fanotify.Ignore)
-		if !errors.Is(err, unix.EISDIR) {
+		if err := (directory{fd: fd}).offer(g, mask); !errors.Is(err, unix.EISDIR) {
 			t.Errorf("%s: %v, want EISDIR", mask, err)
 		}
 		info, err := g.Info()

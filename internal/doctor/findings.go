@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"fanlight/fanotify"
 )
@@ -147,7 +146,11 @@ func (r *Report) judgeMounts(add adder) {
 		case !m.Watchable():
 			add(Problem, "not_watchable", m.Watch.Remedy, "%s (%s) can't be watched: %s", where, m.FSType, m.Watch.Reason)
 		case m.Watch.Form == FormInodes && marks >= 0 && m.Inodes*100 > uint64(marks)*Nearly:
-			add(Warning, "many_directories", strings.TrimPrefix(m.Watch.Remedy+", or sysctl fs.fanotify.max_user_marks=N", ", or "),
+			raise := fmt.Sprintf("sysctl fs.fanotify.max_user_marks=%d user.max_fanotify_marks=%[1]d", m.Inodes*100/Nearly+1)
+			if m.Watch.Remedy != "" {
+				raise = m.Watch.Remedy + ", or " + raise
+			}
+			add(Warning, "many_directories", raise,
 				"%s (%s) can only be watched directory by directory, and may have more of them than marks: "+
 					"%d files and directories, %d marks a user", where, m.FSType, m.Inodes, marks)
 		}

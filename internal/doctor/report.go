@@ -110,7 +110,8 @@ type Mount struct {
 	Permission Ability `json:"permission_events"`
 	PreContent Ability `json:"pre_content_events"`
 	Handles    string  `json:"handles"`
-	// Inodes is the number of inodes in use: the filesystem has no more directories than that. 0 if it doesn't say.
+	// Inodes is the number of inodes in use, as statfs(2) tells it, and so the most directories that there can be; an
+	// overlayfs tells that of its upper filesystem. 0 if it isn't told.
 	Inodes uint64 `json:"inodes_in_use,omitempty"`
 	// NoAnswer says that the filesystem did not answer within the deadline.
 	NoAnswer bool `json:"no_answer,omitempty"`

@@ -252,9 +252,7 @@ func (d directory) explain(err error) Watch {
 	return w
 }
 
-// ask finds out whether the filesystem has permission events, without setting a mark for which anybody could have to
-// wait: an ignore mask that ends with a modification is refused on a directory (EISDIR), and that comes after the kernel
-// looked whether the filesystem has the events (do_fanotify_mark in fs/notify/fanotify/fanotify_user.c).
+// ask finds out whether the filesystem has permission events.
 func (d directory) ask(class fanotify.Class, mask fanotify.Mask) Ability {
 	if err := fanotify.Supports(fanotify.FeatureIgnore); err != nil {
 		return Ability{Answer: Unknown, Reason: "only Linux 6.0 and later can be asked without a mark that could make others wait"}
@@ -269,7 +267,7 @@ func (d directory) ask(class fanotify.Class, mask fanotify.Mask) Ability {
 		return a
 	}
 	defer g.Close()
-	err = g.MarkAt(fanotify.TargetInode, d.fd, ".", mask, fanotify.Ignore)
+	err = d.offer(g, mask)
 	if err == nil || errors.Is(err, unix.EISDIR) {
 		return Ability{Answer: Yes}
 	}
@@ -283,9 +281,16 @@ func (d directory) ask(class fanotify.Class, mask fanotify.Mask) Ability {
 		a.Reason = "the kernel has no permission events"
 		a.Remedy = "use one that is built with CONFIG_FANOTIFY_ACCESS_PERMISSIONS"
 	case errors.Is(err, unix.EOPNOTSUPP):
-		a.Reason = d.fsType + " has none: ext4, xfs and btrfs have"
+		a.Reason = "this type of filesystem has none: ext4, xfs and btrfs have"
 	case errors.Is(err, unix.EINVAL):
 		a.Reason = d.fsType + " has none"
 	}
 	return a
+}
+
+// offer has the kernel look whether the filesystem has permission events, without a mark for which anybody could have
+// to wait: an ignore mask that ends with a modification is refused on a directory (EISDIR), and only after that look
+// (do_fanotify_mark in fs/notify/fanotify/fanotify_user.c). If a kernel took it, it would still ask nobody.
+func (d directory) offer(g *fanotify.Group, mask fanotify.Mask) error {
+	return g.MarkAt(fanotify.TargetInode, d.fd, ".", mask, fanotify.Ignore)
 }
