@@ -2,10 +2,10 @@ package main
 
 // The texts of fanlight doctor, for its help and its man page.
 
-const doctorLong = `Doctor says what Fanlight can do on this machine, what it can't, and why: on each
-mount at and below each PATH, or without a PATH on every mounted filesystem but
-the kernel's own pseudo filesystems; then what this kernel has, the limits and
-who uses them up, and who else listens.
+const doctorLong = `Doctor says what Fanlight can do on this machine, what it can't, and why: on
+each mount at and below each PATH, or without a PATH on every mounted filesystem
+but the kernel's own pseudo filesystems; then what this kernel has, the limits
+and who uses them up, and who else listens.
 
 Everything is tried, in a way that leaves no trace: no mark is ever set for
 which anybody could have to wait. A mount that doesn't answer within two seconds
@@ -60,9 +60,8 @@ JSON:
   listeners          pid, fd, comm, exe, uid, user, class, can_block,
                      unlimited_queue, stopped, marks (target, mount_point,
                      fs_type, device, count, events, ignored)
-  unreadable_processes
-                     pids that could not be asked for their groups;
-                     listeners_error: why nobody could be
+  listeners_error    why nobody could be asked
+  unreadable_processes  the pids that could not be asked for their groups
 
   Members without a value may be missing; members are added, never renamed. A
   name that isn't UTF-8 stands in base64 in a member beside it, with _raw.

@@ -3,6 +3,7 @@ package doctor
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"fanlight/fanotify"
@@ -145,6 +146,7 @@ func (r *Report) judgeMounts(add adder) {
 			add(Problem, "no_answer", m.Watch.Remedy, "%s (%s) doesn't answer", where, m.FSType)
 		case !m.Watchable():
 			add(Problem, "not_watchable", m.Watch.Remedy, "%s (%s) can't be watched: %s", where, m.FSType, m.Watch.Reason)
+		case m.Asked != "" && filepath.Clean(m.Asked) != m.MountPoint: // how much of the filesystem is below isn't known
 		case m.Watch.Form == FormInodes && marks >= 0 && m.Inodes*100 > uint64(marks)*Nearly:
 			raise := fmt.Sprintf("sysctl fs.fanotify.max_user_marks=%d user.max_fanotify_marks=%[1]d", m.Inodes*100/Nearly+1)
 			if m.Watch.Remedy != "" {

@@ -67,6 +67,11 @@ func TestJudge(t *testing.T) {
 			r.Mounts[0].Watch.Form = FormInodes
 			r.Mounts[0].Inodes = 801
 		}, want: []string{"warning many_directories"}},
+		{name: "directories of a part", change: func(r *Report) {
+			r.Mounts[0].Watch.Form = FormInodes
+			r.Mounts[0].Inodes = 801
+			r.Mounts[0].Asked = "/srv"
+		}, want: []string{}},
 		{name: "few directories", change: func(r *Report) {
 			r.Mounts[0].Watch.Form = FormInodes
 			r.Mounts[0].Inodes = 800
