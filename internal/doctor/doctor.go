@@ -20,9 +20,9 @@ type Config struct {
 	Patience time.Duration
 }
 
-// Examine finds out what works. It needs no privilege and /proc, and says what it could not find out. It blocks for a
-// few times Patience at most where filesystems don't answer; a goroutine is left behind for each of those. The error is
-// that of a path that doesn't exist, or of /proc.
+// Examine finds out what works. It needs /proc but no privilege, and says what it could not find out. Where filesystems
+// don't answer it blocks for Patience, once for each such path and for every eight such mounts, and leaves a goroutine
+// behind for each, which ends when the filesystem answers. The error is that of a path that doesn't exist, or of /proc.
 func Examine(config Config) (*Report, error) {
 	patience := config.Patience
 	if patience == 0 {
