@@ -117,7 +117,7 @@ where something was lost.`,
 	}
 	root.SetHelpTemplate(helpTemplate)
 	root.SetFlagErrorFunc(explainFlag)
-	root.AddCommand(newWatchCommand(), newCompletionCommand(), newManCommand())
+	root.AddCommand(newWatchCommand(), newDoctorCommand(), newCompletionCommand(), newManCommand())
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "help" { // known to those who try it; --help is what the others find
