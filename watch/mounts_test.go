@@ -222,6 +222,35 @@ var mountCases = []mountCase{
 		},
 	},
 	{
+		// What can still be told is told: the records of what was removed, say where it was.
+		name: "unmounted unread", first: "mkdirs r/m\ntmpfs r/m\nmkdirs r/m/d/e\nmkdirs r/m/f\ntouch r/m/d/0",
+		steps: []mountStep{{"touch r/m/1\ntouch r/m/f/2\nmkdir r/m/g\ntouch r/m/g/3\nrmtree r/m/d\numount r/m", []string{
+			"close_write|create r/m/1", "close_write|create - (unknown)", "create|ondir r/m/g", "close_write|create r/m/g/3",
+			"delete r/m/d/0", "delete|ondir r/m/d/e", "delete|ondir r/m/d", "mnt_detach r/m",
+		}}},
+	},
+	{
+		name: "stacked", first: "mkdirs r/m\ntmpfs r/m\ntmpfs r/m\ntmpfs r/m",
+		steps: []mountStep{
+			{"mkdir r/m/3\numount r/m", []string{"create|ondir r/m/3", "mnt_detach r/m", "mnt_attach r/m"}},
+			{"mkdir r/m/2\numount r/m", []string{"create|ondir r/m/2", "mnt_detach r/m", "mnt_attach r/m"}},
+			{"mkdir r/m/1", []string{"create|ondir r/m/1"}},
+		},
+		last: "umount r/m",
+	},
+	{
+		name: "moved into the root with its directory", first: "mkdirs s/d/m\nmkdir r\ntmpfs s/d/m\nmkdirs s/d/m/e",
+		steps: []mountStep{
+			{"touch s/d/m/0\nmv s/d r/d\ntouch r/d/1", []string{
+				"rename|ondir - -> r/d", "close_write|create r/d/1", "mnt_attach r/d/m",
+			}},
+			{"touch r/d/m/e/2", []string{"close_write|create r/d/m/e/2"}},
+			{"mv r/d s/d", []string{"rename|ondir r/d -> -", "mnt_detach s/d/m"}},
+			{"touch s/d/m/3", nil},
+		},
+		last: "umount s/d/m",
+	},
+	{
 		name: "a file as root", roots: []string{"m/f"}, first: "mkdirs m\nwrite m/f\ntmpfs m\nwrite m/f",
 		steps: []mountStep{
 			{"write m/f\numount m", []string{"modify|close_write m/f", "mnt_detach m"}},
@@ -454,12 +483,56 @@ func TestOtherNamespaces(t *testing.T) {
 		dir := ground(t, base, "r")
 		private := t.TempDir()
 		w := late(t, base, Config{Roots: []string{dir}})
-		shellOut(t, dir, "unshare -m sh -c 'mkdir m && mount --bind . "+private+" && mkdir "+private+"/d && : > "+private+"/d/f && umount -l "+
-			dir+"/m 2>/dev/null; mount -t tmpfs none m && : > m/unseen'")
-		compare(t, []string{
-			"create|ondir r/m", "create|ondir r/d", "close_write|create r/d/f",
-		}, withoutReads(w.tell(w.step())))
+		shellOut(t, dir, "unshare -m sh -ec 'mkdir m; mount --bind . "+private+"; mkdir "+private+"/d; : > "+private+"/d/f; "+
+			"mount -t tmpfs none m; : > m/not-here'")
+		compare(t, []string{"create|ondir r/m", "create|ondir r/d", "close_write|create r/d/f"}, w.tell(w.step()))
 	})
 }
 
-func withoutReads(lines []string) []string { return lines }
+// A filesystem that no root covers any more costs nothing, although it is mounted elsewhere.
+func TestMarksEnd(t *testing.T) {
+	for name, leave := range map[string]string{"unmounted": "umount r/m", "moved": "move r/m t"} {
+		t.Run(name, func(t *testing.T) {
+			dir := fstest.New(t, fstest.Tmpfs)
+			mountOps(t, dir, "mkdirs r/m\nmkdir s\nmkdir t\ntmpfs s\nbind s r/m")
+			w := late(t, dir, Config{Roots: []string{dir + "/r"}})
+			mountOps(t, dir, "touch s/1\n"+leave)
+			compare(t, []string{"close_write|create r/m/1 (current)", "mnt_detach r/m"}, w.tell(w.step()))
+			before := w.Stats().Read
+			mountOps(t, dir, "touch s/2\nmkdir s/d")
+			compare(t, nil, w.tell(w.step()))
+			if n := w.Stats().Read; n != before {
+				t.Errorf("read %d events of what is watched no more", n-before)
+			}
+			must(t, unix.Unmount(dir+"/s", 0))
+			if name == "moved" {
+				must(t, unix.Unmount(dir+"/t", 0))
+			}
+		})
+	}
+}
+
+// Coverage says what is watched now.
+func TestCoverageFollows(t *testing.T) {
+	dir := fstest.New(t, fstest.Tmpfs)
+	overlay := fstest.New(t, fstest.Overlay)
+	mountOps(t, dir, "mkdirs r/m\nmkdir r/n")
+	w := late(t, dir, Config{Roots: []string{dir + "/r"}})
+	look := func(want ...string) {
+		t.Helper()
+		w.step()
+		var got []string
+		for _, c := range w.Coverage() {
+			got = append(got, fmt.Sprintf("%s on %s: %t", relative(dir, c.Root), relative(dir, c.MountPoint), c.Err == nil))
+		}
+		compare(t, want, got)
+	}
+	look("r on .: true")
+	mountOps(t, dir, "tmpfs r/m")
+	must(t, unix.Mount(overlay, dir+"/r/n", "", unix.MS_BIND, ""))
+	look("r on .: true", "r/m on r/m: true", "r/n on r/n: false")
+	mountOps(t, dir, "move r/m r/n")
+	look("r on .: true", "r/n on r/n: true")
+	mountOps(t, dir, "umount r/n\numount r/n")
+	look("r on .: true")
+}
