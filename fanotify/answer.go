@@ -125,7 +125,11 @@ func (g *Group) Unanswered() uint64 { return g.unanswered.Load() }
 // Answers sends several answers with one system call (writev(2)). The zero value is ready for use, by one goroutine;
 // what it allocates it uses again. Whoever is in it waits until Send: it is for answers that are all there within a
 // moment, such as those to the events of one Batch. Answers that are forgotten are sent when they are collected.
-type Answers struct{ pending *pending }
+// It must not be copied.
+type Answers struct {
+	_       noCopy
+	pending *pending
+}
 
 // pending is what Answers holds, apart from it so that it can be sent when nobody has the Answers any more.
 type pending struct {

@@ -12,8 +12,11 @@ import (
 
 // Batch is a buffer of events that were read together. The zero value is ready for use; its memory, Config.BufferSize
 // bytes, is allocated by the first read and used again by the next. A Batch that is forgotten is closed when it is
-// collected.
-type Batch struct{ queue *queue }
+// collected. It must not be copied.
+type Batch struct {
+	_     noCopy
+	queue *queue
+}
 
 // queue is what a Batch holds, apart from it so that it can be closed when nobody has the Batch any more.
 type queue struct {

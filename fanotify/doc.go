@@ -36,7 +36,9 @@
 //   - Mounts, ReportMnt: what is attached and detached in a mount namespace, by unique mount ids ([Event.MountID]).
 //
 // What needs which kernel and which privilege is in the comment of each constant, and in docs/kernel.md together with
-// the tests that prove it. What the running kernel has is asked of [Supports], what the system allows of [ReadLimits].
+// the tests that prove it. What the running kernel has is asked of [Supports], what the system allows of [ReadLimits],
+// how much of that is used of [ReadUsage], and what a group marks, one's own or any other, of [Group.Info] and
+// [AllGroups]. [StatMount] tells what a mount id stands for.
 // [InitError] and [MarkError] unwrap to the errno and say in one line what it means there and what to do.
 //
 // # Reading

@@ -16,6 +16,8 @@ import (
 // Event is one event with its information records. It is borrowed for the body of the loop that yielded it; the zero
 // Event has neither records nor descriptors. It must not be copied: Detach makes a copy to keep.
 type Event struct {
+	_ noCopy
+
 	// Mask says what happened: a set, because the kernel merges equal events that wait in the queue (fanotify(7)).
 	Mask Mask
 	// PID is the process, or the thread with ReportTID, in the reader's pid namespace; 0 when it is not visible
@@ -26,6 +28,12 @@ type Event struct {
 	raw  []byte              // the whole event, borrowed
 	held *held               // nil when it was only looked at ahead
 }
+
+// noCopy has go vet refuse a copy of what it is part of: a copy would answer for the event that comes next.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // record returns the first record of a type, or nil.
 func (e *Event) record(t RecordType) []byte {

@@ -32,7 +32,7 @@ type MarkInfo struct {
 	Target Target
 	// Device is, for inodes and filesystems, the number of the superblock: the one in mountinfo and in Mount. It is what
 	// stat(2) says of a file, except on btrfs, where every subvolume shows a number of its own, and on an overlayfs of
-	// several filesystems, where files may show that of their layer.
+	// several filesystems, where the files of each layer may.
 	Device Device
 	// Inode is the inode's number inside the kernel. It is what stat(2) says, except where the filesystem makes one up,
 	// as overlayfs may.

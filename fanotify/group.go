@@ -18,8 +18,8 @@ type Class uint32
 // The classes. Of several groups, those of ClassPreContent are asked first, ClassNotif hears last.
 const (
 	ClassNotif      Class = unix.FAN_CLASS_NOTIF       // events only (since Linux 2.6.37)
-	ClassContent    Class = unix.FAN_CLASS_CONTENT     // permission events on final content (CAP_SYS_ADMIN)
-	ClassPreContent Class = unix.FAN_CLASS_PRE_CONTENT // also pre-content events and errors as answers (CAP_SYS_ADMIN)
+	ClassContent    Class = unix.FAN_CLASS_CONTENT     // permission events on final content (since 2.6.37; CAP_SYS_ADMIN)
+	ClassPreContent Class = unix.FAN_CLASS_PRE_CONTENT // also pre-content events, other errnos (since 2.6.37; CAP_SYS_ADMIN)
 )
 
 // String returns the kernel's name in lower case without FAN_, such as "class_content".
@@ -89,9 +89,9 @@ type Config struct {
 	// O_NONBLOCK, O_DSYNC, O_SYNC, O_NOATIME, O_LARGEFILE. O_CLOEXEC is always added.
 	EventFlags int
 
-	UnlimitedQueue bool // no limit of queued events; no overflow (CAP_SYS_ADMIN)
-	UnlimitedMarks bool // marks don't count against the user's limit (CAP_SYS_ADMIN)
-	Audit          bool // answers may ask for an audit record (since Linux 4.15; CAP_AUDIT_WRITE)
+	UnlimitedQueue bool // no limit of queued events; no overflow (since Linux 2.6.37; CAP_SYS_ADMIN)
+	UnlimitedMarks bool // marks don't count against the user's limit (since 2.6.37; CAP_SYS_ADMIN)
+	Audit          bool // answers may ask for an audit record (since 4.15; CAP_AUDIT_WRITE)
 
 	// Unanswered is what a permission event gets that nobody answered before it ended: the zero value allows.
 	// Group.Unanswered counts them. When the group is closed, and where the kernel's queue is full, the kernel allows.

@@ -90,6 +90,9 @@ func TestWriterRunsFree(t *testing.T) {
 	check(t, <-written)
 }
 
+// TestContextEndsWait cancels what waits, and what is about to.
+//
+// Proves FAN_NONBLOCK.
 func TestContextEndsWait(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	g := watched(t, dir, Create)
@@ -210,8 +213,9 @@ func TestClosedGroup(t *testing.T) {
 	check(t, g.Close(), g.Close())
 	_, tryErr := g.TryRead(new(Batch))
 	_, backlogErr := g.Backlog()
+	_, infoErr := g.Info()
 	for name, err := range map[string]error{
-		"Read": g.Read(t.Context(), new(Batch)), "TryRead": tryErr, "Wait": g.Wait(t.Context()), "Backlog": backlogErr,
+		"Read": g.Read(t.Context(), new(Batch)), "TryRead": tryErr, "Wait": g.Wait(t.Context()), "Backlog": backlogErr, "Info": infoErr,
 	} {
 		if err != os.ErrClosed {
 			t.Errorf("%s: %v", name, err)
@@ -265,6 +269,7 @@ func TestCloseBesideEverything(t *testing.T) {
 			return errors.Join(g.Mark(TargetInode, name, Open, 0), g.Unmark(TargetInode, name, Open, 0))
 		})
 		repeat(func() error { _, err := g.Backlog(); return err })
+		repeat(func() error { _, err := g.Info(); return err })
 		for range 3 {
 			<-begun
 		}
@@ -443,6 +448,9 @@ func TestLoopsLeaveNothingOpen(t *testing.T) {
 	b.Close()
 }
 
+// TestBacklog counts two events before they are read.
+//
+// Proves FIONREAD.
 func TestBacklog(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	g := watched(t, dir, Create)

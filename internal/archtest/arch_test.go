@@ -33,6 +33,7 @@ var imports = map[string][]string{
 	"internal/fstest":  {"github.com/moby/sys/mountinfo", "golang.org/x/sys/unix"},
 	"cmd/fanlight":     {everything},
 	"bench":            {everything},
+	"bench/loop":       {"fanlight/fanotify"},
 }
 
 const everything = "everything"
