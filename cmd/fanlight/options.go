@@ -35,6 +35,7 @@ type watchOptions struct {
 	count            uint64
 	duration         time.Duration
 	timeout, latency time.Duration
+	allNamespaces    bool
 }
 
 // add adds the flags to cmd, in the order in which help shows them.
@@ -64,6 +65,9 @@ func (o *watchOptions) add(cmd *cobra.Command) {
 	flags.DurationVar(&o.timeout, "timeout", 0, "end with status 3 when nothing came for the time `D`")
 	flags.DurationVar(&o.latency, "latency", watch.DefaultLatency,
 		"let events gather for the time `D`, which makes them cheaper; 0 for none")
+
+	flags.BoolVar(&o.allNamespaces, "all-namespaces", false,
+		"add filesystems that are mounted only in other mount namespaces")
 
 	completions := map[string]cobra.CompletionFunc{
 		"events": completeEvents,
@@ -179,7 +183,7 @@ func (o *watchOptions) form(stdout any) (form, error) {
 
 // config returns what to watch.
 func (o *watchOptions) config(roots []string, r rule.Rule) watch.Config {
-	cfg := watch.Config{Roots: roots, Events: r.Events, Latency: o.latency, KeepThread: true}
+	cfg := watch.Config{Roots: roots, Events: r.Events, Latency: o.latency, KeepThread: true, AllNamespaces: o.allNamespaces}
 	if o.latency == 0 {
 		cfg.Latency = -1
 	}
