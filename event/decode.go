@@ -61,6 +61,7 @@ type eventForm struct {
 	FDError    string       `json:"fd_error"`
 	Truncated  bool         `json:"truncated"`
 	MountID    uint64       `json:"mount_id"`
+	Namespace  uint64       `json:"mount_namespace"`
 	FSError    *int32       `json:"fs_error"`
 	ErrorCount *uint32      `json:"error_count"`
 	Offset     *uint64      `json:"offset"`
@@ -109,6 +110,7 @@ func (f *eventForm) event() (Event, error) {
 		PID:     f.PID,
 		Scope:   raw.text("scope_raw", f.Scope, f.ScopeRaw),
 		Lost:    f.Lost, Found: f.Found, FD: f.FD, FDError: f.FDError, Truncated: f.Truncated, MountID: f.MountID,
+		Namespace: f.Namespace,
 	}
 	_ = e.PathState.UnmarshalText([]byte(f.PathState)) // another state leaves it unknown
 	if p := f.Process; p != nil {

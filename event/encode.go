@@ -198,6 +198,9 @@ func appendRest(b []byte, e *Event) []byte {
 	if e.MountID != 0 {
 		b = appendUint(b, `"mount_id":`, e.MountID)
 	}
+	if e.Namespace != 0 {
+		b = appendUint(b, `"mount_namespace":`, e.Namespace)
+	}
 	if e.FSError != nil {
 		b = appendInt(b, `"fs_error":`, int64(e.FSError.Errno))
 		b = appendUint(b, `"error_count":`, uint64(e.FSError.Count))

@@ -130,6 +130,11 @@ var forms = []struct {
 		`{"events":["mnt_attach"],"path":"/mnt","path_state":"exact","mount_id":2147483653}`,
 	},
 	{
+		"in another mount namespace",
+		event.Event{Mask: fanotify.Create, Path: "/f", PathState: event.PathExact, Namespace: 4026532345},
+		`{"events":["create"],"path":"/f","path_state":"exact","mount_namespace":4026532345}`,
+	},
+	{
 		"an error of a filesystem",
 		event.Event{Mask: fanotify.FSError, FSError: &event.FSError{Errno: 117, Count: 3}},
 		`{"events":["fs_error"],"fs_error":117,"error_count":3}`,
@@ -311,7 +316,7 @@ func randomEvent(r *rand.Rand) event.Event {
 	}
 	e.Found, e.FD, e.Truncated = half(), half(), half()
 	if half() {
-		e.FDError, e.MountID = "EIO", r.Uint64()
+		e.FDError, e.MountID, e.Namespace = "EIO", r.Uint64(), r.Uint64()
 	}
 	if half() {
 		e.FSError = &event.FSError{Errno: int32(r.Uint32()), Count: r.Uint32()}

@@ -32,6 +32,7 @@ type Event struct {
 	FDError   string    // the name of the errno, such as "EACCES", when it was asked for and can't
 	Truncated bool      // the record was too big and lost members
 	MountID   uint64    // the unique mount id of a mount event
+	Namespace uint64    // the mount namespace in which the paths are such, if not the reader's: the number in /proc/PID/ns/mnt
 	FSError   *FSError  // with fanotify.FSError
 	Range     *Range    // with fanotify.PreAccess
 	Decision  *Decision // with an answered permission event

@@ -10,16 +10,19 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/mounts"
 )
 
 // filesystem is a watched filesystem, as the kernel is asked through it.
 type filesystem struct {
-	id    fanotify.FSID
-	point string
-	// fd is a descriptor of the mount, -1 most of the time: it is open only while events are handled, because it would
-	// keep the filesystem from being unmounted.
+	id   fanotify.FSID
+	ways []mounts.Mount // to ask it through: the mounts that show most of it first
+	// fd is a descriptor of the mount, -1 most of the time: it is open only for one question, because it would keep the
+	// filesystem from being unmounted.
 	fd    int
 	whole bool // everything on it is watched
+
+	namespace uint64 // in which it is mounted, if it is not the own one
 }
 
 // open makes sure that fd is open.
@@ -27,7 +30,24 @@ func (fs *filesystem) open() error {
 	if fs.fd >= 0 {
 		return nil
 	}
-	fd, err := unix.Open(fs.point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	err := error(errUnknownFilesystem)
+	for _, way := range fs.ways {
+		if err = fs.openAt(way.Point); err == nil {
+			return nil
+		}
+		// A directory above it may have another name by now.
+		if m, merr := fanotify.StatMount(fanotify.OwnNamespace, way.ID); merr == nil && m.Point != way.Point {
+			if err = fs.openAt(m.Point); err == nil {
+				return nil
+			}
+		}
+	}
+	return err
+}
+
+// openAt opens fd at a mount point.
+func (fs *filesystem) openAt(point string) error {
+	fd, err := unix.Open(point, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
@@ -40,19 +60,34 @@ func (fs *filesystem) open() error {
 	return nil
 }
 
-// closeMounts closes the descriptors of the mounts.
-func (t *tree) closeMounts() {
-	for _, fs := range t.systems {
-		if fs.fd >= 0 {
-			unix.Close(fs.fd)
-			fs.fd = -1
-		}
+// uncover replaces fd by one of a mount of our own, on which nothing is mounted. It isn't attached anywhere and ends
+// with fd.
+func (fs *filesystem) uncover() error {
+	tree, err := unix.OpenTree(fs.fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	fd, err := unix.Openat(tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	fs.close()
+	fs.fd = fd
+	return nil
+}
+
+// close closes fd.
+func (fs *filesystem) close() {
+	if fs.fd >= 0 {
+		unix.Close(fs.fd)
+		fs.fd = -1
 	}
 }
 
 // resolve returns the node of a directory, nil when nobody knows where it is, or was.
 func (t *tree) resolve(h fanotify.HandleBytes) *node {
-	if t.last != nil && t.last.arrivals == t.arrivals && string(t.lastHandle) == string(h) {
+	if t.last != nil && string(t.lastHandle) == string(h) {
 		return t.last
 	}
 	n := t.nodes[fanotify.Handle(h)]
@@ -198,6 +233,21 @@ func (t *tree) ask(h fanotify.Handle) ([]step, error) {
 	if err := fs.open(); err != nil {
 		return nil, err
 	}
+	defer fs.close()
+	steps, err := t.walkUp(fs, h)
+	if errors.Is(err, errCovered) {
+		if err = fs.uncover(); err == nil {
+			steps, err = t.walkUp(fs, h)
+		}
+	}
+	return steps, err
+}
+
+// errCovered says that something is mounted on a directory on the way up.
+var errCovered = errors.New("something is mounted on the directory above")
+
+// walkUp asks the kernel for the steps from a directory up to one that is in the tree.
+func (t *tree) walkUp(fs *filesystem, h fanotify.Handle) ([]step, error) {
 	fd, err := h.Open(fs.fd, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
@@ -209,6 +259,9 @@ func (t *tree) ask(h fanotify.Handle) ([]step, error) {
 		up, err := unix.Openat2(fd, "..", &unix.OpenHow{
 			Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_XDEV,
 		})
+		if errors.Is(err, unix.EXDEV) && !isMountRoot(fd) {
+			return nil, errCovered
+		}
 		if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOENT) {
 			// The root of another mount of the filesystem, or outside of the part that our mount shows.
 			return append(steps, step{handle: h}), nil
@@ -236,6 +289,13 @@ func (t *tree) ask(h fanotify.Handle) ([]step, error) {
 			return append(steps, step{handle: h}), nil
 		}
 	}
+}
+
+// isMountRoot reports whether an open directory is the root of its mount (statx(2), since Linux 5.8).
+func isMountRoot(fd int) bool {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
+	return err != nil || st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // impossible is a name that no file can have: it is too long.

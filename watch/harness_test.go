@@ -94,6 +94,8 @@ func (w *watching) stepWith(meanwhile func()) []event.Event {
 		meanwhile()
 		must(w.t, w.held.handleAll())
 	}
+	_, err := w.held.turn() // tells of mounts, too
+	must(w.t, err)
 	var events []event.Event
 	for {
 		b, err := w.queue.tryPop()
@@ -168,6 +170,8 @@ func tellOne(base string, e event.Event) string {
 	text := e.Mask.String() + " " + relative(base, e.Path)
 	if e.Mask.Has(fanotify.Rename) {
 		text += " -> " + relative(base, e.NewPath)
+	} else if e.NewPath != "" {
+		text += " > " + relative(base, e.NewPath)
 	}
 	switch e.PathState {
 	case event.PathCurrent:

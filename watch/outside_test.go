@@ -22,20 +22,40 @@ func TestMovedInFromOutsideTheMount(t *testing.T) {
 	compare(t, []string{"close_write|create b/in/e/x", "close_write|create b/in/d/x"}, events[1:])
 }
 
-// Where the kernel can't be asked for a directory, because something is mounted over the way to it, nobody knows
-// whether its events are wanted: a record says so.
+// Where the kernel can't be asked for a directory, because something is mounted over every way to it, nobody knows
+// whether its events are wanted: a record says so. Where there is another way, that is taken.
 func TestNobodyToAsk(t *testing.T) {
-	base := fstest.New(t, fstest.Tmpfs)
-	in(t, base, "mkdirs r/d1/d2\nmkdir way")
-	way := ground(t, fstest.New(t, fstest.Tmpfs), "way")
-	fstest.Bind(t, base, way)
-	w := late(t, base, Config{Roots: []string{base + "/r"}})
-	must(t, unix.Mount("none", base, "tmpfs", 0, ""))
-	defer func() { must(t, unix.Unmount(base, 0)) }()
-	in(t, way, "touch r/seen\ntouch r/d1/d2/one\ntouch r/d1/d2/two")
-	compare(t, []string{"close_write|create r/seen", "overflow r"}, w.tell(w.step()))
-	if n := w.Stats().Overflows; n != 1 {
-		t.Errorf("%d losses, want 1", n)
+	for _, otherWay := range []bool{false, true} {
+		base := fstest.New(t, fstest.Tmpfs)
+		in(t, base, "mkdirs r/d1/d2")
+		if otherWay {
+			fstest.Bind(t, base, ground(t, fstest.New(t, fstest.Tmpfs), "way"))
+		}
+		w := late(t, base, Config{Roots: []string{base + "/r"}})
+		var dirs []int
+		for _, name := range []string{"/r", "/r/d1/d2"} {
+			fd, err := unix.Open(base+name, unix.O_PATH|unix.O_CLOEXEC, 0)
+			must(t, err)
+			dirs = append(dirs, fd)
+		}
+		must(t, unix.Mount("none", base, "tmpfs", 0, ""))
+		makeAt(t, dirs[0], "seen")
+		makeAt(t, dirs[1], "one")
+		makeAt(t, dirs[1], "two")
+		want, losses := []string{"close_write|create r/seen", "mnt_attach .", "overflow r"}, uint64(1)
+		if otherWay {
+			want, losses = []string{
+				"close_write|create r/seen", "close_write|create r/d1/d2/one", "close_write|create r/d1/d2/two", "mnt_attach .",
+			}, 0
+		}
+		compare(t, want, w.tell(w.step()))
+		if n := w.Stats().Overflows; n != losses {
+			t.Errorf("%d losses, want %d", n, losses)
+		}
+		must(t, unix.Unmount(base, 0))
+		for _, fd := range dirs {
+			must(t, unix.Close(fd))
+		}
 	}
 }
 

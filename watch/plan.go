@@ -11,15 +11,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fanlight/event"
 	"fanlight/fanotify"
 	"fanlight/internal/mounts"
 )
 
-// plan is what to mark: the filesystems under the roots.
-type plan struct {
-	places   []place
-	coverage []Coverage
-	whole    bool // the whole machine
+// root is what is asked to be watched.
+type root struct {
+	asked string
+	path  string // absolute, without symbolic links
+	isDir bool
 }
 
 // place is a directory or file on one mount from which on everything is watched.
@@ -28,77 +29,70 @@ type place struct {
 	isDir bool
 	mount mounts.Mount
 	asked string // the root as it was asked for; empty when it was found
+
+	// Of a filesystem that is mounted only in another mount namespace: its number, and what leads into it. All paths
+	// are those in the namespace.
+	namespace uint64
+	via       []string
+
+	unique bool // the mount's ID is
+
+	// Known once it is watched.
+	top    fanotify.Handle // the directory that is mounted
+	handle fanotify.Handle // the place itself; empty for a file and what isn't there
 }
 
-// newPlan finds the filesystems under the roots.
-func newPlan(roots []string) (*plan, error) {
-	all, err := mounts.List()
-	if err != nil {
-		return nil, err
+// reach returns what leads to a path in the place's mount namespace.
+func (at place) reach(path string) string {
+	if len(at.via) == 0 {
+		return path
 	}
-	if len(roots) == 0 {
-		return &plan{places: wholeMachine(all), whole: true}, nil
-	}
-	p := &plan{}
-	for _, root := range roots {
-		place, err := placeOf(root, all)
-		if err != nil {
-			return nil, err
-		}
-		p.add(place)
-	}
-	for _, above := range slices.Clone(p.places) {
-		if !above.isDir {
-			continue
-		}
-		for _, m := range all {
-			if m.Point != above.mount.Point && mounts.Below(m.Point, above.path) && visible(m) && !mounts.Pseudo(m.FSType) {
-				p.add(place{path: m.Point, isDir: isDir(m.Point), mount: m})
-			}
-		}
-	}
-	return p, nil
+	return at.via[0] + path
 }
 
-// add takes a place into the plan unless another covers it: the same directory of the same filesystem or one above.
-func (p *plan) add(new place) {
-	covers := func(old place) bool {
-		return old.mount.Device == new.mount.Device && old.isDir && mounts.Below(new.inFS(), old.inFS()) &&
-			!(new.asked != "" && old.mount.ID != new.mount.ID)
-	}
-	if slices.ContainsFunc(p.places, covers) {
-		return
-	}
-	p.places = append(p.places, new)
+// id returns the filesystem's id.
+func (at place) id() fanotify.FSID { return at.top.FSID() }
+
+// spot is what tells places apart: a path on a mount.
+type spot struct {
+	mount uint64
+	path  string
 }
+
+func (at place) spot() spot { return spot{at.mount.ID, at.path} }
 
 // inFS returns the place's path in its filesystem, whatever the mount.
-func (p place) inFS() string {
-	below, err := filepath.Rel(p.mount.Point, p.path)
+func (at place) inFS() string {
+	below, err := filepath.Rel(at.mount.Point, at.path)
 	if err != nil {
-		return p.mount.Root
+		return at.mount.Root
 	}
-	return filepath.Join(p.mount.Root, below)
+	return filepath.Join(at.mount.Root, below)
 }
 
-// placeOf finds what a root means.
-func placeOf(root string, all []mounts.Mount) (place, error) {
-	path, err := filepath.Abs(root)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path)
+// movedTo returns the place with its mount as it is now.
+func (at place) movedTo(m mounts.Mount) place {
+	if below, err := filepath.Rel(at.mount.Point, at.path); err == nil {
+		at.path = filepath.Join(m.Point, below)
 	}
-	if err != nil {
-		return place{}, rootError(root, err)
+	at.mount = m
+	return at
+}
+
+// findRoots finds what the roots mean.
+func findRoots(asked []string) ([]root, error) {
+	var roots []root
+	for _, a := range asked {
+		path, err := filepath.Abs(a)
+		if err == nil {
+			path, err = filepath.EvalSymlinks(path)
+		}
+		if err != nil {
+			return nil, rootError(a, err)
+		}
+		roots = append(roots, root{a, path, isDir(path)})
 	}
-	id, err := mounts.IDAt(path)
-	if err != nil {
-		return place{}, rootError(root, err)
-	}
-	i := slices.IndexFunc(all, func(m mounts.Mount) bool { return m.ID == id })
-	if i < 0 {
-		return place{}, rootError(root, errors.New("its mount is not in /proc/self/mountinfo: mounted or unmounted just now, try again"))
-	}
-	return place{path: path, isDir: isDir(path), mount: all[i], asked: root}, nil
+	return roots, nil
 }
 
 // rootError says what is wrong with a root, with the bare reason.
@@ -115,22 +109,175 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// wholeMachine returns one mount of each filesystem that isn't the kernel's own: the one that shows most of it.
-func wholeMachine(all []mounts.Mount) []place {
-	best := map[mounts.Device]int{}
-	var places []place
-	for _, m := range all {
-		if mounts.Pseudo(m.FSType) || !visible(m) {
+// survey is what is mounted, here and, if that was asked for, in other mount namespaces.
+type survey struct {
+	*mounts.Table
+	others []mounts.Namespace
+}
+
+// in returns the mounts of a namespace, 0 for the own one, and what leads into it.
+func (s survey) in(namespace uint64) (*mounts.Table, []string) {
+	if namespace == 0 {
+		return s.Table, nil
+	}
+	i := slices.IndexFunc(s.others, func(n mounts.Namespace) bool { return n.Number == namespace })
+	if i < 0 {
+		return &mounts.Table{}, nil
+	}
+	return s.others[i].Table, s.others[i].Roots
+}
+
+// wanted returns the places that are to be watched with these mounts: those that are and are still there first, then
+// those of the roots, then those below the roots in the order of mounting, then those of other mount namespaces.
+func (p *plan) wanted(s survey) ([]place, error) {
+	tops := p.tops()
+	here := map[mounts.Device]bool{}
+	for _, m := range s.Mounts {
+		here[m.Device] = true
+	}
+	places := p.remaining(s, tops, here)
+	known := map[spot]bool{}
+	for _, at := range places {
+		known[at.spot()] = true
+	}
+	if p.whole {
+		return elsewhere(wholeMachine(places, s.Table), s, []string{"/"}, here), nil
+	}
+	for _, r := range p.roots {
+		m, ok := s.At(r.path)
+		if !ok && p.seen == nil {
+			return nil, rootError(r.asked, errors.New("its mount is not in /proc/self/mountinfo: is this a chroot? mount something on its root"))
+		}
+		if at := (place{path: r.path, isDir: r.isDir, mount: m, asked: r.asked, unique: s.Unique}); ok && !known[at.spot()] {
+			places = add(places, at)
+			known[at.spot()] = true
+		}
+	}
+	for _, m := range s.Mounts {
+		at := place{path: m.Point, mount: m, unique: s.Unique}
+		if mounts.Pseudo(m.FSType) || !below(m.Point, tops) || known[at.spot()] || !s.Visible(m) {
 			continue
 		}
-		p := place{path: m.Point, isDir: isDir(m.Point), mount: m}
+		at.isDir = isDir(m.Point)
+		places = add(places, at)
+	}
+	return elsewhere(places, s, tops, here), nil
+}
+
+// remaining returns the places that are watched and still there, as they are mounted now. What was covered meanwhile
+// stays: what is open there goes on, and the cover may be taken away.
+func (p *plan) remaining(s survey, tops []string, here map[mounts.Device]bool) []place {
+	var places []place
+	for _, at := range p.places {
+		table, via := s.in(at.namespace)
+		m, attached := mountOf(at, table)
+		if !attached || at.namespace != 0 && here[at.mount.Device] {
+			continue
+		}
+		at.via = via
+		if !table.Unique && table.Visible(m) {
+			top, err := fanotify.HandleAt(unix.AT_FDCWD, at.reach(m.Point))
+			if err != nil || top != at.top {
+				continue // another one that got its id
+			}
+		}
+		if at = at.movedTo(m); p.whole || below(at.path, tops) {
+			places = append(places, at)
+		}
+	}
+	return places
+}
+
+// elsewhere adds one mount of each filesystem that is mounted only in other mount namespaces, below one of the
+// directories there.
+func elsewhere(places []place, s survey, tops []string, here map[mounts.Device]bool) []place {
+	best := map[mounts.Device]int{}
+	for i, at := range places {
+		best[at.mount.Device] = i
+	}
+	known := len(places)
+	for _, n := range s.others {
+		for _, m := range n.Mounts {
+			i, met := best[m.Device]
+			if here[m.Device] || mounts.Pseudo(m.FSType) || !below(m.Point, tops) || met && i < known || !n.Visible(m) {
+				continue
+			}
+			at := place{path: m.Point, mount: m, namespace: n.Number, via: n.Roots, unique: n.Unique}
+			at.isDir = isDir(at.reach(at.path))
+			if !met {
+				best[m.Device] = len(places)
+				places = append(places, at)
+			} else if at.isDir && (!places[i].isDir || showsMore(m, places[i].mount)) {
+				places[i] = at
+			}
+		}
+	}
+	return places
+}
+
+// tops returns the directories whose mounts are to be found: the roots by their name, and where they were moved to.
+func (p *plan) tops() []string {
+	var tops []string
+	for _, r := range p.roots {
+		tops = append(tops, r.path)
+	}
+	for _, at := range p.places {
+		if n := p.tree.nodes[at.handle]; at.asked != "" && n != nil && p.tree.isInside(n) && n.worst != event.PathUnknown {
+			tops = append(tops, string(n.appendPath(nil)))
+		}
+	}
+	return tops
+}
+
+// mountOf returns the mount of a place as it is now, if it is still there.
+func mountOf(at place, table *mounts.Table) (mounts.Mount, bool) {
+	m, ok := table.ByID(at.mount.ID)
+	if !ok || m.Device != at.mount.Device || m.Root != at.mount.Root {
+		return at.mount, false
+	}
+	return m, true
+}
+
+// below reports whether path is one of the directories or below one.
+func below(path string, dirs []string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { return mounts.Below(path, dir) })
+}
+
+// add adds a place unless another covers it: the same directory of the same filesystem or one above.
+func add(places []place, new place) []place {
+	covers := func(old place) bool {
+		return old.mount.Device == new.mount.Device && old.isDir && mounts.Below(new.inFS(), old.inFS()) &&
+			!(new.asked != "" && old.mount.ID != new.mount.ID)
+	}
+	if slices.ContainsFunc(places, covers) {
+		return places
+	}
+	return append(places, new)
+}
+
+// wholeMachine adds one mount of each filesystem that isn't the kernel's own and isn't there yet: the one that shows
+// most of it.
+func wholeMachine(places []place, table *mounts.Table) []place {
+	best := map[mounts.Device]int{}
+	for i, at := range places {
+		best[at.mount.Device] = i
+	}
+	known := len(places)
+	for _, m := range table.Mounts {
+		if mounts.Pseudo(m.FSType) {
+			continue
+		}
 		i, met := best[m.Device]
+		if met && i < known || !table.Visible(m) {
+			continue
+		}
+		at := place{path: m.Point, isDir: isDir(m.Point), mount: m, unique: table.Unique}
 		switch {
 		case !met:
 			best[m.Device] = len(places)
-			places = append(places, p)
-		case p.isDir && !places[i].isDir, p.isDir == places[i].isDir && showsMore(m, places[i].mount):
-			places[i] = p // a file that is bound on a file is better than nothing: its refusal is told
+			places = append(places, at)
+		case at.isDir && !places[i].isDir, at.isDir == places[i].isDir && showsMore(m, places[i].mount):
+			places[i] = at // a file that is bound on a file is better than nothing: its refusal is told
 		}
 	}
 	return places
@@ -144,74 +291,14 @@ func showsMore(a, b mounts.Mount) bool {
 	return len(a.Point) < len(b.Point)
 }
 
-// visible reports whether the mount's point leads to it: nothing is mounted over it.
-func visible(m mounts.Mount) bool {
-	id, err := mounts.IDAt(m.Point)
-	return err == nil && id == m.ID
-}
-
-// mark puts a mark on every filesystem of the plan. Places that refuse are taken out, with the reason in the coverage;
-// one that was asked for is an error, and so is none left.
-func (p *plan) mark(group *fanotify.Group, mask fanotify.Mask) error {
-	ids := map[fanotify.FSID]place{}
-	var watched []place
-	for _, at := range p.places {
-		err := markFilesystem(group, at, mask, ids)
-		root := at.asked
-		if root == "" {
-			root = at.path
-		}
-		p.coverage = append(p.coverage, Coverage{Root: root, MountPoint: at.mount.Point, FSType: at.mount.FSType, Err: err})
-		if err == nil {
-			watched = append(watched, at)
-			continue
-		}
-		if at.asked != "" || errors.Is(err, unix.EPERM) && len(watched) == 0 {
-			return err
-		}
-	}
-	if len(watched) == 0 {
-		if len(p.coverage) > 0 {
-			return fmt.Errorf("no filesystem can be watched: %w", p.coverage[0].Err)
-		}
-		return errors.New("no filesystem to watch is mounted")
-	}
-	p.places = watched
-	return nil
-}
-
-// markFilesystem marks the filesystem of a place. To mark it again changes nothing; but one that is marked may have
-// parts that refuse, the subvolumes of btrfs.
-func markFilesystem(group *fanotify.Group, at place, mask fanotify.Mask, ids map[fanotify.FSID]place) error {
-	if !at.isDir && at.path == at.mount.Point {
-		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
-	}
-	if err := group.Mark(fanotify.TargetFilesystem, at.path, mask, 0); err != nil {
-		return err
-	}
-	handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.path)
-	if err != nil {
-		_ = group.Unmark(fanotify.TargetFilesystem, at.path, mask, 0)
-		return rootError(at.path, err)
-	}
-	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.
-	if twin, met := ids[handle.FSID()]; met && twin.mount.Device != at.mount.Device {
-		_ = group.Unmark(fanotify.TargetFilesystem, at.path, mask, 0)
-		return fmt.Errorf("watch %s: it has the same filesystem id as %s: watch them apart, or give one a new UUID",
-			at.path, twin.path)
-	}
-	ids[handle.FSID()] = at
-	return nil
-}
-
 // scope returns the directory that has all places below it: where events are lost when the queue overflows.
 func (p *plan) scope() string {
 	if p.whole {
 		return "/"
 	}
-	common := p.places[0].path
-	for _, at := range p.places[1:] {
-		for !mounts.Below(at.path, common) {
+	common := p.roots[0].path
+	for _, r := range p.roots[1:] {
+		for !mounts.Below(r.path, common) {
 			common = common[:max(1, strings.LastIndexByte(common, '/'))]
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"fanlight/event"
@@ -21,9 +22,10 @@ type reader struct {
 	tree      *tree
 	processes process.Table
 	counts    *counters
-	whole     bool   // everything on the marked filesystems is watched
-	scope     string // of an overflow
-	missed    bool   // events of this round that may be of interest can't be placed
+	plan      *plan
+	mounts    *mountWatch
+	coverage  *atomic.Pointer[[]Coverage]
+	missed    bool // events of this round that may be of interest can't be placed
 	self      int32
 
 	now   time.Time // when what is being handled was read
@@ -33,47 +35,73 @@ type reader struct {
 	nmove int
 }
 
-func newReader(config Config, group *fanotify.Group, p *plan, q *queue, counts *counters) (*reader, error) {
+// newReader marks what is to be watched and returns its reader.
+func newReader(config Config, w *Watcher) (*reader, error) {
 	r := &reader{
-		config: config, group: group, counts: counts, queue: q, whole: p.whole, scope: p.scope(),
-		self: int32(os.Getpid()), out: q.take(),
+		config: config, group: w.group, counts: &w.counts, queue: w.queue, coverage: &w.coverage,
+		self: int32(os.Getpid()), out: w.queue.take(),
 	}
-	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
+	r.pending = pending{group: w.group, max: config.MaxBacklog * readEvent}
+	r.tree = newTree(&r.pending, config.MaxDirs)
 	var err error
-	r.tree, err = newTree(p, &r.pending, config.MaxDirs)
-	return r, err
+	if r.mounts, err = newMountWatch(config); err != nil {
+		return nil, err
+	}
+	if r.plan, err = newPlan(config, w.group, r.tree, r.mounts.changes.Follow); err != nil {
+		r.mounts.close()
+		return nil, err
+	}
+	r.coverage.Store(&r.plan.coverage)
+	return r, nil
 }
 
 // run reads until the group is closed or the context is done, and then what was queued when it was.
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
-	defer r.tree.closeMounts()
+	wake := r.mounts.until(ctx)
 	ending, last := false, uint64(0)
 	for {
+		if wake.Err() != nil {
+			wake = r.mounts.until(ctx) // before looking at the mounts
+		}
 		if !ending && ctx.Err() != nil {
 			ending, last = true, r.counts.read.Load()+r.waiting()
 		}
-		n, err := r.pending.read()
-		if err == nil && len(r.pending.batches) > 0 {
-			err = r.handleAll()
-		}
+		n, err := r.turn()
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return nil
 		case err != nil:
 			return err
 		case ending && (n == 0 || r.counts.read.Load() >= last):
+			r.tellIdle()
 			return nil
 		case ending, r.pending.behind, len(r.pending.batches) > 0:
 			continue
 		}
 		// What comes first is read at once, when its process is most likely still there; what follows is gathered.
 		if n == 0 {
-			_ = r.group.Wait(ctx) // an error shows again at the next read
+			_ = r.group.Wait(wake) // an error shows again at the next read
 		} else {
-			r.pause(ctx)
+			r.pause(wake)
 		}
 	}
+}
+
+// turn reads what is queued, one buffer at most, and handles it. It returns the bytes that it read.
+func (r *reader) turn() (int, error) {
+	n, err := r.pending.read()
+	if err == nil {
+		r.lookAtMounts()
+	}
+	switch {
+	case err != nil:
+	case len(r.pending.batches) > 0:
+		err = r.handleAll()
+	default:
+		r.tellIdle()
+	}
+	return n, err
 }
 
 // pause waits for the latency budget, so that the next read takes many events.
@@ -124,16 +152,19 @@ func (r *reader) handleAll() error {
 		}
 	}
 	for full := false; len(r.pending.batches) > 0 && !full; {
+		r.lookAtMounts()
 		for e, err := range r.pending.batches[0].Events() {
 			if err != nil {
 				// The kernel doesn't write such a thing. What it says is lost.
 				r.overflow()
 				continue
 			}
-			r.counts.read.Add(1)
+			n := r.counts.read.Add(1)
 			r.handle(e)
+			if n >= r.mounts.next {
+				r.remounted(n)
+			}
 			if r.out.full() || len(r.out.events) >= r.config.MaxQueued {
-				r.tree.closeMounts()
 				r.flush()
 				full = true
 			}
@@ -148,7 +179,6 @@ func (r *reader) handleAll() error {
 		r.tree.settle()
 		r.processes.Idle()
 	}
-	r.tree.closeMounts() // before anybody sees the events, who may want to unmount
 	r.flush()
 	return nil
 }
@@ -163,14 +193,15 @@ func (r *reader) flush() {
 
 // overflow notes that the kernel's queue overflowed: no directory is where it was any more.
 func (r *reader) overflow() {
-	r.tree.rebuild()
+	r.mounts.hurry()
+	r.tree.rebuild(r.plan.places)
 	r.tellOverflow()
 }
 
 // tellOverflow appends the record that an unknown number of events was lost.
 func (r *reader) tellOverflow() {
 	r.counts.overflows.Add(1)
-	r.emit(fanotify.Overflow, paths{}).Scope = r.scope
+	r.emit(fanotify.Overflow, paths{}).Scope = r.plan.scope()
 }
 
 // emit appends an event to the batch, and returns it for what else there is to say until the next one comes; its paths

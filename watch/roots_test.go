@@ -152,10 +152,10 @@ func TestMountedOver(t *testing.T) {
 	w := late(t, dir, Config{Roots: []string{dir}})
 	shellOut(t, store, "mount -o loop two m")
 	makeAt(t, fd, "f")
-	compare(t, []string{"close_write|create - (unknown)"}, w.tell(w.step()))
+	compare(t, []string{"close_write|create - (unknown)", "mnt_attach ."}, w.tell(w.step()))
 	must(t, unix.Unmount(dir, 0))
 	makeAt(t, fd, "g")
-	compare(t, []string{"close_write|create right/place/g"}, w.tell(w.step()))
+	compare(t, []string{"close_write|create right/place/g", "mnt_detach ."}, w.tell(w.step()))
 	must(t, unix.Close(fd))
 	must(t, unix.Unmount(dir, 0))
 }

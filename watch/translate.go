@@ -107,6 +107,7 @@ func (r *reader) rename(e *fanotify.Event) {
 	if child := e.Object(); child != nil {
 		if e.Mask.Has(fanotify.OnDir) {
 			r.tree.moved(child, to, new.Name)
+			r.carried(child, from, old.Name, to, new.Name)
 		} else if r.config.Events.Has(fanotify.MoveSelf) && to != nil {
 			r.moves[r.nmove%len(r.moves)] = move{fanotify.Handle(child), fanotify.Handle(new.Dir), string(new.Name)}
 			r.nmove++
@@ -213,7 +214,7 @@ func (r *reader) appendEntry(dir *node, name []byte) {
 // unplaced reports an event whose place nobody knows. Only where everything is watched is it sure to be of interest;
 // elsewhere it may be, when the kernel couldn't be asked, and then the round ends with a record of that.
 func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask, h fanotify.HandleBytes) {
-	if fs := r.tree.systems[h.FSID()]; r.whole || fs != nil && fs.whole {
+	if fs := r.tree.systems[h.FSID()]; r.plan.whole || fs != nil && fs.whole {
 		end := uint32(len(r.out.text))
 		r.report(e, m, event.PathUnknown, paths{end, end, end})
 		return
@@ -224,7 +225,7 @@ func (r *reader) unplaced(e *fanotify.Event, m fanotify.Mask, h fanotify.HandleB
 // report emits an event with its process.
 func (r *reader) report(e *fanotify.Event, m fanotify.Mask, state event.PathState, p paths) {
 	out := r.emit(m, p)
-	out.PID, out.PathState = e.PID, state
+	out.PID, out.PathState, out.Namespace = e.PID, state, r.plan.namespaceOf(e)
 	if e.PID != 0 && !r.config.NoProcesses {
 		out.Process = r.processes.Lookup(e.PID)
 	}

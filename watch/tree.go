@@ -10,13 +10,13 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/mounts"
 )
 
 // tree is what is known of the directories: where each is at the event being handled.
 type tree struct {
 	nodes   map[fanotify.Handle]*node
 	systems map[fanotify.FSID]*filesystem
-	places  []place
 	pending *pending
 	max     int                          // directories
 	full    int                          // the number of directories at which some are forgotten
@@ -63,19 +63,13 @@ type lead struct {
 	next    map[string]*lead
 }
 
-// newTree returns a tree with the places of the plan.
-func newTree(p *plan, pend *pending, maxDirs int) (*tree, error) {
-	t := &tree{
-		nodes: map[fanotify.Handle]*node{}, systems: map[fanotify.FSID]*filesystem{}, places: p.places, pending: pend,
+// newTree returns an empty tree, in which places are planted.
+func newTree(pend *pending, maxDirs int) *tree {
+	return &tree{
+		nodes: map[fanotify.Handle]*node{}, systems: map[fanotify.FSID]*filesystem{}, pending: pend,
 		max: maxDirs, full: maxDirs, meeting: map[fanotify.Handle]struct{}{},
 		gone: map[fanotify.Handle]struct{}{}, gen: 2, round: 1, // the zero of nodes is before
 	}
-	for _, at := range t.places {
-		if err := t.plant(at); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
 }
 
 // makeRoom forgets directories when there are too many: all that can be asked for again when they are met. What stays
@@ -105,7 +99,7 @@ func (t *tree) makeRoom() {
 
 // rebuild asks for every watched directory again, because changes of the tree were lost. The kernel has one overflow in
 // its queue at most: when it is read, more may be missing behind it. So nothing is sure before the queue was empty.
-func (t *tree) rebuild() {
+func (t *tree) rebuild(places []place) {
 	t.lossy = true
 	t.last = nil
 	lost := t.nodes
@@ -125,33 +119,37 @@ func (t *tree) rebuild() {
 			n.root, n.leads = old.root, old.leads
 		}
 	}
-	for _, at := range t.places {
-		_ = t.plant(at) // one that can't be reached now is found when it is met
+	for _, at := range places {
+		_ = t.plant(at, event.PathExact) // one that can't be reached now is found when it is met
 	}
 	t.gen++
 }
 
 // plant puts a watched place and the directories above it, up to the root of the mount, into the tree.
-func (t *tree) plant(at place) error {
+func (t *tree) plant(at place, state event.PathState) error {
 	below, err := filepath.Rel(at.mount.Point, at.path)
 	if err != nil {
 		return rootError(at.path, err)
 	}
-	handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.mount.Point)
-	if err != nil {
-		return rootError(at.mount.Point, err)
+	fs := t.systems[at.id()]
+	if fs == nil {
+		fs = &filesystem{id: at.id(), ways: []mounts.Mount{at.mount}, fd: -1, namespace: at.namespace}
+		t.systems[at.id()] = fs
 	}
-	if t.systems[handle.FSID()] == nil {
-		t.systems[handle.FSID()] = &filesystem{id: handle.FSID(), point: at.mount.Point, fd: -1}
-	}
-	n := t.nodes[handle]
+	n := t.nodes[at.top]
 	if n == nil {
-		n = &node{point: at.mount.Point, state: event.PathExact}
-		t.nodes[handle] = n
+		n = new(node)
+		t.nodes[at.top] = n
+	}
+	if n.point == "" && !t.isInside(n.parent) {
+		// Where another mount shows it nobody wants to know.
+		n.point, n.parent, n.name, n.state = at.mount.Point, nil, "", state
+		t.gen++
 	}
 	if below == "." {
 		n.root = true
-		t.systems[handle.FSID()].whole = at.mount.Root == "/"
+		t.gen++
+		fs.whole = fs.whole || at.mount.Root == "/"
 		return nil
 	}
 	names := strings.Split(below, "/")
@@ -162,9 +160,11 @@ func (t *tree) plant(at place) error {
 	path := at.mount.Point
 	for _, name := range names {
 		path = filepath.Join(path, name)
-		if handle, err = fanotify.HandleAt(unix.AT_FDCWD, path); errors.Is(err, unix.ENOENT) {
-			return nil // removed since; it is watched again when it is made again
-		} else if err != nil {
+		handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.reach(path))
+		switch {
+		case errors.Is(err, unix.ENOENT), err == nil && handle.FSID() != at.id():
+			return nil // removed since, or covered by a mount; it is watched when it is met
+		case err != nil:
 			return rootError(path, err)
 		}
 		n = t.add(handle, n, name, event.PathExact)
@@ -252,6 +252,7 @@ func (t *tree) moved(child fanotify.HandleBytes, parent *node, name []byte) {
 	n := t.nodes[h]
 	if t.isInside(parent) && !t.isInside(n) {
 		t.arrivals++
+		t.last = nil
 	}
 	switch {
 	case n == nil && parent == nil:

@@ -15,7 +15,7 @@ import (
 
 // Changes is what a Config without Events watches.
 const Changes = fanotify.Create | fanotify.Delete | fanotify.Rename | fanotify.Modify | fanotify.CloseWrite |
-	fanotify.Attrib
+	fanotify.Attrib | fanotify.MntAttach | fanotify.MntDetach
 
 // The values of a Config that doesn't say.
 const (
@@ -30,6 +30,10 @@ type Config struct {
 	// Roots are directories, files or mount points, spelled in any way. Without a root, every mounted filesystem but
 	// the kernel's own pseudo filesystems is watched.
 	Roots []string
+	// AllNamespaces watches filesystems, too, that are mounted only in the mount namespaces of other processes, below
+	// the same roots there. Their paths are those in the namespace, which Event.Namespace tells. Namespaces and mounts
+	// that come later are found within seconds. Only namespaces of processes that /proc shows are found.
+	AllNamespaces bool
 	// Events is what to report; zero means Changes. A directory's events are reported too, with OnDir.
 	Events fanotify.Mask
 	// Latency is how long to let events gather between two reads, so that one read takes many of them: it halves the
@@ -56,12 +60,14 @@ type Config struct {
 	// MaxDirs is how many directories are remembered, about; those above that nothing hangs on are asked for again when
 	// they are met. Zero means DefaultMaxDirs.
 	MaxDirs int
+
+	oldMounts bool // as if the kernel told no more of mounts than mountinfo does
 }
 
 // Watcher watches filesystems. Close releases it.
 type Watcher struct {
 	group    *fanotify.Group
-	coverage []Coverage
+	coverage atomic.Pointer[[]Coverage]
 	queue    *queue
 	counts   counters
 
@@ -75,6 +81,7 @@ type Coverage struct {
 	Root       string // the root that was asked for, or the mount point that was found below one
 	MountPoint string // where the filesystem is mounted
 	FSType     string // such as "ext4"
+	Namespace  uint64 // the mount namespace in which these are such, if it is not the own one; see event.Event
 	Err        error  // why it is not watched; nil when it is
 }
 
@@ -84,10 +91,11 @@ type Stats struct {
 	Delivered uint64 // events given to the consumer
 	Lost      uint64 // events that the consumer was too slow for
 	Overflows uint64 // queue overflows: an unknown number of events each
+	Replans   uint64 // looks at what is mounted, because something was mounted or unmounted under the roots
 }
 
 type counters struct {
-	read, overflows atomic.Uint64
+	read, overflows, replans atomic.Uint64
 }
 
 // New starts watching: when it returns, every mark is in place, and what happens from then on is delivered. It needs
@@ -113,16 +121,8 @@ func prepare(config Config) (*Watcher, *reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := newPlan(config.Roots)
-	if err == nil {
-		err = p.mark(group, config.Events|needed)
-	}
 	w := &Watcher{group: group, queue: newQueue(config.MaxQueued)}
-	var r *reader
-	if err == nil {
-		w.coverage = p.coverage
-		r, err = newReader(config, group, p, w.queue, &w.counts)
-	}
+	r, err := newReader(config, w)
 	if err != nil {
 		group.Close()
 		return nil, nil, err
@@ -134,7 +134,10 @@ func prepare(config Config) (*Watcher, *reader, error) {
 func (w *Watcher) start(r *reader) {
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
-	w.running.Go(func() { w.queue.end(r.run(ctx)) })
+	w.running.Go(func() {
+		defer r.mounts.close()
+		w.queue.end(r.run(ctx))
+	})
 }
 
 // needed is what the tree of directories is kept from.
@@ -194,13 +197,15 @@ func (w *Watcher) Close() error {
 	return err
 }
 
-// Coverage says what is watched and what is not, in the order of the roots and then of mounting.
-func (w *Watcher) Coverage() []Coverage { return w.coverage }
+// Coverage says what is watched now and what is not. At the start that is in the order of the roots and then of mounting;
+// what is mounted later follows.
+func (w *Watcher) Coverage() []Coverage { return *w.coverage.Load() }
 
 // Stats returns counters since New.
 func (w *Watcher) Stats() Stats {
 	delivered, lost := w.queue.counts()
 	return Stats{
 		Read: w.counts.read.Load(), Delivered: delivered, Lost: lost, Overflows: w.counts.overflows.Load(),
+		Replans: w.counts.replans.Load(),
 	}
 }

@@ -39,6 +39,7 @@ type watchOptions struct {
 	settle           time.Duration
 	duration         time.Duration
 	timeout, latency time.Duration
+	allNamespaces    bool
 }
 
 // add adds the flags to cmd, in the order in which help shows them.
@@ -73,6 +74,9 @@ func (o *watchOptions) add(cmd *cobra.Command) {
 	flags.DurationVar(&o.timeout, "timeout", 0, "end with status 3 when nothing came for the time `D`")
 	flags.DurationVar(&o.latency, "latency", watch.DefaultLatency,
 		"let events gather for the time `D`, which makes them cheaper; 0 for none")
+
+	flags.BoolVar(&o.allNamespaces, "all-namespaces", false,
+		"add filesystems that are mounted only in other mount namespaces")
 
 	completions := map[string]cobra.CompletionFunc{
 		"events": completeEvents,
@@ -231,7 +235,7 @@ func (o *watchOptions) form(stdout any) (form, error) {
 
 // config returns what to watch.
 func (o *watchOptions) config(roots []string, events fanotify.Mask) watch.Config {
-	cfg := watch.Config{Roots: roots, Events: events, Latency: o.latency, KeepThread: true}
+	cfg := watch.Config{Roots: roots, Events: events, Latency: o.latency, KeepThread: true, AllNamespaces: o.allNamespaces}
 	if o.latency == 0 {
 		cfg.Latency = -1
 	}

@@ -55,7 +55,8 @@ const watchExamples = `  # what happens on the whole machine
   sudo fanlight watch --timefmt '%F %T' --output /var/log/fanlight.log /etc`
 
 const watchMore = `Events:
-  changes  create, delete, rename, modify, close_write, attrib
+  changes  create, delete, rename, modify, close_write, attrib, mnt_attach,
+           mnt_detach
   reads    open, access, close_nowrite, open_exec
   all      changes, reads, delete_self, move_self
 
@@ -70,6 +71,8 @@ const watchMore = `Events:
   close_nowrite           closed after it was open for reading
   delete_self, move_self  the object itself is gone, was moved; only where the
                           kernel tells its name
+  mnt_attach, mnt_detach  something was mounted at the path and is watched, was
+                          unmounted; both for a mount that was moved
   ondir                   said beside the others when it was a directory
 
 Output:

@@ -30,7 +30,7 @@ var imports = map[string][]string{
 		"fanlight/fanotify", "fanlight/internal/mounts", "github.com/moby/sys/mountinfo", "golang.org/x/sys/unix",
 	},
 	"internal/fnmatch": {},
-	"internal/mounts":  {"github.com/moby/sys/mountinfo", "golang.org/x/sys/unix"},
+	"internal/mounts":  {"fanlight/fanotify", "github.com/moby/sys/mountinfo", "golang.org/x/sys/unix"},
 	"internal/process": {"fanlight/event", "golang.org/x/sys/unix"},
 	"internal/rawsys":  {"golang.org/x/sys/unix", "unsafe"},
 	"internal/fstest":  {"github.com/moby/sys/mountinfo", "golang.org/x/sys/unix"},

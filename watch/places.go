@@ -1,0 +1,449 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"fanlight/event"
+	"fanlight/fanotify"
+	"fanlight/internal/mounts"
+)
+
+// plan is what is watched: the places under the roots, each marked and in the tree.
+type plan struct {
+	group *fanotify.Group
+	mask  fanotify.Mask
+	tree  *tree
+	read  func() (*mounts.Table, error)
+	// follow watches the mounts of another namespace, too; nil when other namespaces are of no interest.
+	follow func(link string)
+	roots  []root
+	whole  bool // the whole machine
+
+	places  []place
+	refused map[spot]error         // places that can't be watched
+	seen    map[uint64]sighting    // mounts of watched filesystems under the roots
+	related map[uint64]bool        // all mounts: whether a change may change the plan
+	bears   map[fanotify.FSID]bool // filesystems that have mounts on their directories
+
+	coverage []Coverage // never changed, only replaced
+}
+
+// sighting is a mount that was told of.
+type sighting struct {
+	id        uint64 // unique, 0 when the kernel doesn't say
+	point     string
+	namespace uint64
+}
+
+// newPlan watches everything under the roots. Places that refuse are left out, with the reason in the coverage; one
+// that was asked for is an error, and so is none left.
+func newPlan(config Config, group *fanotify.Group, t *tree, follow func(string)) (*plan, error) {
+	p := &plan{
+		group: group, mask: config.Events&^mountEvents | needed, tree: t, read: mounts.Read,
+		whole: len(config.Roots) == 0, refused: map[spot]error{},
+	}
+	if config.AllNamespaces {
+		p.follow = follow
+	}
+	if config.oldMounts {
+		p.read = mounts.ReadInfo
+	}
+	s, err := p.survey()
+	if err == nil {
+		p.roots, err = findRoots(config.Roots)
+	}
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := p.wanted(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, at := range wanted {
+		if err := p.take(at); err != nil && (at.asked != "" || errors.Is(err, unix.EPERM) && len(p.places) == 0) {
+			return nil, err
+		}
+	}
+	if len(p.places) == 0 {
+		for _, at := range wanted {
+			return nil, fmt.Errorf("no filesystem can be watched: %w", p.refused[at.spot()])
+		}
+		return nil, errors.New("no filesystem to watch is mounted")
+	}
+	p.look(s)
+	p.cover(wanted)
+	return p, nil
+}
+
+// survey finds out what is mounted.
+func (p *plan) survey() (survey, error) {
+	table, err := p.read()
+	if err != nil || p.follow == nil {
+		return survey{Table: table}, err
+	}
+	others, err := mounts.Elsewhere()
+	for _, n := range others {
+		p.follow(n.Link)
+	}
+	return survey{table, others}, err
+}
+
+// take begins to watch a place: it marks its filesystem and puts it into the tree.
+func (p *plan) take(at place) error {
+	err := p.mark(&at)
+	if err == nil {
+		state := event.PathExact
+		if p.seen != nil && p.tree.systems[at.id()] != nil {
+			state = event.PathCurrent // what was before may be in the queue yet
+		}
+		if err = p.tree.plant(at, state); err != nil {
+			p.unmark(at, at.reach(at.path))
+		}
+	}
+	if err != nil {
+		p.refused[at.spot()] = err
+		return err
+	}
+	p.places = append(p.places, at)
+	return nil
+}
+
+// mark marks the filesystem of a place. To mark it again changes nothing; but one that is marked may have parts that
+// refuse, the subvolumes of btrfs.
+func (p *plan) mark(at *place) (err error) {
+	if !at.isDir && at.path == at.mount.Point {
+		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
+	}
+	path := at.reach(at.path)
+	if err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0); errors.Is(err, unix.ENOENT) {
+		path = at.reach(at.mount.Point) // the root isn't there now
+		err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0)
+	}
+	if err != nil {
+		return err
+	}
+	if at.top, err = fanotify.HandleAt(unix.AT_FDCWD, at.reach(at.mount.Point)); err == nil && at.isDir {
+		if at.handle, err = fanotify.HandleAt(unix.AT_FDCWD, at.reach(at.path)); errors.Is(err, unix.ENOENT) {
+			err = nil
+		}
+	}
+	if err == nil && at.unique {
+		var id uint64
+		if id, err = fanotify.MountIDAt(unix.AT_FDCWD, path); err == nil && id != at.mount.ID {
+			err = errMovedAway
+		}
+	}
+	if err != nil {
+		p.unmark(*at, path)
+		return rootError(at.path, err)
+	}
+	// Handles of two filesystems with one id can't be told apart: a copy of an image, for example.
+	twin := slices.IndexFunc(p.places, func(old place) bool { return old.id() == at.id() && old.mount.Device != at.mount.Device })
+	if twin >= 0 {
+		p.unmark(*at, path)
+		return fmt.Errorf("watch %s: it has the same filesystem id as %s: watch them apart, or give one a new UUID",
+			at.path, p.places[twin].path)
+	}
+	return nil
+}
+
+// errMovedAway is told of a change that comes to be known next.
+var errMovedAway = errors.New("mounted, moved or unmounted just now: try again")
+
+// passing reports whether a place that refused may be tried again.
+func passing(err error) bool {
+	for _, reason := range []error{errMovedAway, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
+// unmark ends the mark of a place's filesystem, which path leads to, unless another place needs it.
+func (p *plan) unmark(at place, path string) {
+	if !slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
+		_ = p.group.Unmark(fanotify.TargetFilesystem, path, p.mask, 0)
+	}
+}
+
+// drop ends the mark of the filesystem of a place that is watched no more, if no other is on it. It reports whether the
+// filesystem is still mounted; where that can't be reached, the mark stays.
+func (p *plan) drop(at place, s survey) (mounted bool) {
+	another := func(other place) bool { return other.mount.Device == at.mount.Device && other.id() != at.id() }
+	if slices.ContainsFunc(p.places, another) {
+		return false // that has its device number now
+	}
+	unmark := func(table *mounts.Table, via string) (done bool) {
+		for _, m := range table.Mounts {
+			if m.Device != at.mount.Device {
+				continue
+			}
+			mounted = true
+			if table.Visible(m) {
+				p.unmark(at, via+m.Point)
+				return true
+			}
+		}
+		return false
+	}
+	done := unmark(s.Table, "")
+	for i := 0; i < len(s.others) && !done; i++ {
+		done = unmark(s.others[i].Table, s.others[i].Roots[0])
+	}
+	return mounted
+}
+
+// remount is what a change of the mounts changes for the events behind it.
+type remount struct {
+	from, to []sighting      // mounts that came, went, or moved: of each index, one may be empty
+	unsure   []fanotify.FSID // whose paths are not sure before it
+	left     []place         // that are watched no more
+	again    bool            // something may be possible later
+}
+
+// replan brings the plan up to date with the mounts.
+func (p *plan) replan() (remount, error) {
+	s, err := p.survey()
+	if err != nil {
+		return remount{}, err
+	}
+	wanted, err := p.wanted(s)
+	if err != nil {
+		return remount{}, err
+	}
+	var r remount
+	before := make(map[uint64][]place, len(p.places)) // by mount
+	marked := map[fanotify.FSID]bool{}
+	for _, at := range p.places {
+		before[at.mount.ID] = append(before[at.mount.ID], at)
+		marked[at.id()] = true
+	}
+	p.places = nil
+	p.tree.arrivals++ // what could not be placed may have a place now
+	p.tree.last = nil
+	kept := map[fanotify.FSID]bool{}
+	for _, at := range wanted {
+		if at.top == "" {
+			continue // it is new
+		}
+		here := before[at.mount.ID]
+		i := slices.IndexFunc(here, func(old place) bool { return old.inFS() == at.inFS() })
+		if old := here[i].mount.Point; old != at.mount.Point {
+			p.tree.repoint(at.top, old, at.mount.Point, event.PathCurrent)
+			r.unsure = append(r.unsure, at.id())
+		}
+		before[at.mount.ID] = slices.Delete(here, i, i+1)
+		kept[at.id()] = true
+		p.places = append(p.places, at)
+		if !at.unique {
+			_ = p.group.Mark(fanotify.TargetFilesystem, at.reach(at.mount.Point), p.mask, 0) // perhaps it has its id again
+		}
+	}
+	again := map[fanotify.FSID]bool{} // filesystems that went and came
+	refused := make(map[spot]error, len(p.refused))
+	for _, at := range wanted {
+		if at.top != "" {
+			continue
+		}
+		if err, known := p.refused[at.spot()]; known && at.unique && !passing(err) {
+			refused[at.spot()] = err
+			continue
+		}
+		if err := p.take(at); err != nil {
+			refused[at.spot()] = err
+			r.again = r.again || passing(err)
+		} else if id := p.places[len(p.places)-1].id(); marked[id] {
+			again[id] = !kept[id]
+			r.unsure = append(r.unsure, id)
+		}
+	}
+	p.refused = refused
+	for id, came := range again {
+		if came {
+			p.tree.replant(id, p.places)
+		}
+	}
+	for _, here := range before {
+		for _, at := range here {
+			if p.leave(at, s, kept[at.id()]) {
+				r.unsure = append(r.unsure, at.id())
+			}
+			r.left = append(r.left, at)
+		}
+	}
+	r.from, r.to = p.look(s)
+	p.cover(wanted)
+	return r, nil
+}
+
+// leave begins to end the watch of a place, and reports whether paths on its filesystem are not sure meanwhile. It ends
+// with left, when the events before are handled.
+func (p *plan) leave(at place, s survey, kept bool) (unsure bool) {
+	i := slices.IndexFunc(p.places, func(other place) bool { return other.top == at.top })
+	switch mounted := p.drop(at, s); {
+	case i >= 0:
+		p.tree.repoint(at.top, at.mount.Point, p.places[i].mount.Point, event.PathCurrent)
+	case kept && at.path != at.mount.Point:
+		p.tree.replant(at.id(), p.places)
+	case kept, mounted:
+		p.tree.repoint(at.top, at.mount.Point, at.mount.Point, event.PathCurrent)
+	default:
+		return false // whatever happened was before
+	}
+	return true
+}
+
+// left ends the watch of a place.
+func (p *plan) left(at place) {
+	switch {
+	case !p.has(at.id()):
+		p.tree.forget(at.id())
+	case !slices.ContainsFunc(p.places, func(other place) bool { return other.top == at.top }):
+		root := slices.ContainsFunc(p.places, func(other place) bool { return other.handle == at.top })
+		p.tree.uproot(at, root)
+		for _, other := range p.places { // that were below it
+			if other.id() == at.id() {
+				_ = p.tree.plant(other, event.PathExact) // what can't be reached now is found when it is met
+			}
+		}
+	}
+}
+
+// renamed notes that a directory has another name, with the mounts below it.
+func (p *plan) renamed(namespace uint64, old, new string) {
+	for i := range p.places {
+		at := &p.places[i]
+		if m := at.mount; at.namespace == namespace && mounts.Below(m.Point, old) {
+			m.Point = new + m.Point[len(old):]
+			p.tree.repoint(at.top, at.mount.Point, m.Point, event.PathExact)
+			*at = at.movedTo(m)
+		}
+	}
+	for id, s := range p.seen {
+		if s.namespace == namespace && mounts.Below(s.point, old) {
+			s.point = new + s.point[len(old):]
+			p.seen[id] = s
+		}
+	}
+}
+
+// look notes which mounts under the roots are there now, and returns those that came, went or moved since it last did.
+func (p *plan) look(in survey) (from, to []sighting) {
+	table := in.Table
+	tops := p.tops()
+	devices, on := map[mounts.Device]bool{}, map[uint64]bool{}
+	for _, at := range p.places {
+		devices[at.mount.Device], on[at.mount.ID] = true, true
+	}
+	before, there := p.seen, p.related
+	p.seen, p.related = map[uint64]sighting{}, map[uint64]bool{}
+	for _, m := range table.Mounts {
+		inside := p.whole || below(m.Point, tops)
+		p.related[m.ID] = inside || slices.ContainsFunc(tops, func(top string) bool { return mounts.Below(top, m.Point) })
+		_, known := before[m.ID]
+		if !devices[m.Device] || !inside && !on[m.ID] || !known && !table.Visible(m) {
+			continue
+		}
+		s := sighting{point: m.Point}
+		if table.Unique {
+			s.id = m.ID
+		}
+		p.seen[m.ID] = s
+		if _, old := there[m.ID]; !known && (inside || !old) {
+			from, to = append(from, sighting{}), append(to, s)
+		} else if known && before[m.ID] != s {
+			from, to = append(from, before[m.ID]), append(to, s)
+		}
+	}
+	for _, at := range p.places {
+		if at.namespace == 0 {
+			continue
+		}
+		s := sighting{point: at.mount.Point, namespace: at.namespace}
+		if at.unique {
+			s.id = at.mount.ID
+		}
+		p.seen[at.mount.ID], p.related[at.mount.ID] = s, true
+		if _, known := before[at.mount.ID]; !known {
+			from, to = append(from, sighting{}), append(to, s)
+		}
+	}
+	var gone []sighting
+	for _, id := range slices.Sorted(maps.Keys(before)) {
+		if _, still := p.seen[id]; !still {
+			gone = append(gone, before[id])
+		}
+	}
+	p.bears = map[fanotify.FSID]bool{}
+	bearers := map[mounts.Device]bool{}
+	for _, m := range table.Mounts {
+		if on, ok := table.ByID(m.Parent); ok && on.ID != m.ID {
+			bearers[on.Device] = true
+		}
+	}
+	for _, at := range p.places {
+		p.bears[at.id()] = bearers[at.mount.Device]
+	}
+	p.tree.reach(p.places, table)
+	return append(gone, from...), append(make([]sighting, len(gone)), to...)
+}
+
+// has reports whether something of a filesystem is watched.
+func (p *plan) has(id fanotify.FSID) bool {
+	return slices.ContainsFunc(p.places, func(at place) bool { return at.id() == id })
+}
+
+// namespaceOf returns the mount namespace in which the paths of an event are such, 0 for the own one.
+func (p *plan) namespaceOf(e *fanotify.Event) uint64 {
+	if p.follow == nil {
+		return 0
+	}
+	h := e.Object()
+	if at, ok := e.Dir(); ok {
+		h = at.Dir
+	}
+	if h == nil {
+		return 0
+	}
+	if fs := p.tree.systems[h.FSID()]; fs != nil {
+		return fs.namespace
+	}
+	return 0
+}
+
+// concerns reports whether a change may change the plan.
+func (p *plan) concerns(c mounts.Change) bool {
+	if c.ID == 0 || p.related[c.ID] || p.whole && c.Mask.Has(fanotify.MntAttach) {
+		return true
+	}
+	if !c.Mask.Has(fanotify.MntAttach) {
+		return false
+	}
+	m, err := fanotify.StatMount(fanotify.OwnNamespace, c.ID)
+	if errors.Is(err, unix.ENOENT) {
+		return p.follow != nil // it came and went, or is in another namespace
+	}
+	tops := p.tops()
+	return err != nil || below(m.Point, tops) || slices.ContainsFunc(tops, func(top string) bool { return mounts.Below(top, m.Point) })
+}
+
+// cover says what is watched of what is wanted, and why not.
+func (p *plan) cover(wanted []place) {
+	p.coverage = make([]Coverage, 0, len(wanted))
+	for _, at := range wanted {
+		name := at.asked
+		if name == "" {
+			name = at.path
+		}
+		p.coverage = append(p.coverage, Coverage{
+			Root: name, MountPoint: at.mount.Point, FSType: at.mount.FSType, Namespace: at.namespace,
+			Err: p.refused[at.spot()],
+		})
+	}
+}
