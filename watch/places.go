@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -98,11 +99,11 @@ func (p *plan) take(at place) error {
 	err := p.mark(&at)
 	if err == nil {
 		state := event.PathExact
-		if p.seen != nil && p.tree.systems[at.id()] != nil {
-			state = event.PathCurrent // what was before may be in the queue yet
+		if p.seen != nil {
+			state = event.PathCurrent // what was before may be in the queue yet, of a mark that could not be removed, too
 		}
 		if err = p.tree.plant(at, state); err != nil {
-			p.unmark(at, at.reach(at.path))
+			p.drop(at, survey{Table: &mounts.Table{Mounts: []mounts.Mount{at.mount}}})
 		}
 	}
 	if err != nil {
@@ -119,24 +120,28 @@ func (p *plan) mark(at *place) (err error) {
 	if !at.isDir && at.path == at.mount.Point {
 		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
 	}
-	path := at.reach(at.path)
-	if err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0); errors.Is(err, unix.ENOENT) {
-		path = at.reach(at.mount.Point) // the root isn't there now
-		err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0)
+	fd, err := at.open(at.path)
+	if errors.Is(err, unix.ENOENT) {
+		fd, err = at.open(at.mount.Point) // the root isn't there now
+	} else if err == nil && at.isDir {
+		at.handle, err = fanotify.HandleAt(fd, "")
 	}
 	if err != nil {
+		return rootError(at.path, err)
+	}
+	defer unix.Close(fd)
+	path := fdPath(fd)
+	if err := p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0); err != nil {
+		var refused *fanotify.MarkError
+		if errors.As(err, &refused) {
+			refused.Path = at.path
+		}
 		return err
 	}
-	if at.top, err = fanotify.HandleAt(unix.AT_FDCWD, at.reach(at.mount.Point)); err == nil && at.isDir {
-		if at.handle, err = fanotify.HandleAt(unix.AT_FDCWD, at.reach(at.path)); errors.Is(err, unix.ENOENT) {
-			err = nil
-		}
-	}
-	if err == nil && at.unique {
-		var id uint64
-		if id, err = fanotify.MountIDAt(unix.AT_FDCWD, path); err == nil && id != at.mount.ID {
-			err = errMovedAway
-		}
+	top, err := at.open(at.mount.Point)
+	if err == nil {
+		at.top, err = fanotify.HandleAt(top, "")
+		unix.Close(top)
 	}
 	if err != nil {
 		p.unmark(*at, path)
@@ -165,6 +170,31 @@ func passing(err error) bool {
 	return false
 }
 
+// open opens a path on the place's mount (O_PATH). What is mounted there since is not taken for it.
+func (at place) open(path string) (int, error) {
+	fd, err := unix.Open(at.reach(path), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	field := unix.STATX_MNT_ID
+	if at.unique {
+		field = unix.STATX_MNT_ID_UNIQUE
+	}
+	var st unix.Statx_t
+	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, field, &st)
+	if err == nil && st.Mnt_id != at.mount.ID {
+		err = errMovedAway
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// fdPath returns a path that leads to what is open.
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
 // unmark ends the mark of a place's filesystem, which path leads to, unless another place needs it.
 func (p *plan) unmark(at place, path string) {
 	if !slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
@@ -179,22 +209,24 @@ func (p *plan) drop(at place, s survey) (mounted bool) {
 	if slices.ContainsFunc(p.places, another) {
 		return false // that has its device number now
 	}
-	unmark := func(table *mounts.Table, via string) (done bool) {
+	try := func(table *mounts.Table, via []string) (done bool) {
 		for _, m := range table.Mounts {
 			if m.Device != at.mount.Device {
 				continue
 			}
 			mounted = true
-			if table.Visible(m) {
-				p.unmark(at, via+m.Point)
+			way := place{mount: m, via: via, unique: table.Unique}
+			if fd, err := way.open(m.Point); err == nil {
+				p.unmark(at, fdPath(fd))
+				unix.Close(fd)
 				return true
 			}
 		}
 		return false
 	}
-	done := unmark(s.Table, "")
+	done := try(s.Table, nil)
 	for i := 0; i < len(s.others) && !done; i++ {
-		done = unmark(s.others[i].Table, s.others[i].Roots[0])
+		done = try(s.others[i].Table, s.others[i].Roots)
 	}
 	return mounted
 }
@@ -207,11 +239,12 @@ type remount struct {
 	again    bool            // something may be possible later
 }
 
-// replan brings the plan up to date with the mounts.
-func (p *plan) replan() (remount, error) {
-	s, err := p.survey()
-	if err != nil {
-		return remount{}, err
+// replan brings the plan up to date with the mounts after some changes, all that are in the survey at least. Some may be
+// undone by now.
+func (p *plan) replan(s survey, changes []mounts.Change) (remount, error) {
+	moved := map[uint64]bool{} // perhaps there and back, or moved and gone
+	for _, c := range changes {
+		moved[c.ID] = moved[c.ID] || c.ID == 0 || c.Mask.Has(fanotify.MntAttach)
 	}
 	wanted, err := p.wanted(s)
 	if err != nil {
@@ -234,7 +267,7 @@ func (p *plan) replan() (remount, error) {
 		}
 		here := before[at.mount.ID]
 		i := slices.IndexFunc(here, func(old place) bool { return old.inFS() == at.inFS() })
-		if old := here[i].mount.Point; old != at.mount.Point {
+		if old := here[i].mount.Point; old != at.mount.Point || moved[at.mount.ID] || moved[0] {
 			p.tree.repoint(at.top, old, at.mount.Point, event.PathCurrent)
 			r.unsure = append(r.unsure, at.id())
 		}
@@ -242,7 +275,7 @@ func (p *plan) replan() (remount, error) {
 		kept[at.id()] = true
 		p.places = append(p.places, at)
 		if !at.unique {
-			_ = p.group.Mark(fanotify.TargetFilesystem, at.reach(at.mount.Point), p.mask, 0) // perhaps it has its id again
+			_ = p.mark(&at) // perhaps it is another one that has its id
 		}
 	}
 	again := map[fanotify.FSID]bool{} // filesystems that went and came
@@ -258,8 +291,9 @@ func (p *plan) replan() (remount, error) {
 		if err := p.take(at); err != nil {
 			refused[at.spot()] = err
 			r.again = r.again || passing(err)
-		} else if id := p.places[len(p.places)-1].id(); marked[id] {
-			again[id] = !kept[id]
+		} else {
+			id := p.places[len(p.places)-1].id()
+			again[id] = marked[id] && !kept[id]
 			r.unsure = append(r.unsure, id)
 		}
 	}
@@ -271,27 +305,39 @@ func (p *plan) replan() (remount, error) {
 	}
 	for _, here := range before {
 		for _, at := range here {
-			if p.leave(at, s, kept[at.id()]) {
+			if p.leave(at, s, kept[at.id()], moved[at.mount.ID] || moved[0]) {
 				r.unsure = append(r.unsure, at.id())
 			}
 			r.left = append(r.left, at)
 		}
 	}
+	r.unsure = append(r.unsure, p.repoint()...)
 	r.from, r.to = p.look(s)
 	p.cover(wanted)
 	return r, nil
 }
 
+// repoint gives mounted directories the points that they have by now, and returns the filesystems on which they had
+// others.
+func (p *plan) repoint() (unsure []fanotify.FSID) {
+	for _, at := range p.places {
+		point := p.tree.pointOf(at.top)
+		here := func(other place) bool { return other.top == at.top && other.mount.Point == point }
+		if point != "" && !slices.ContainsFunc(p.places, here) {
+			p.tree.repoint(at.top, point, at.mount.Point, event.PathCurrent)
+			unsure = append(unsure, at.id())
+		}
+	}
+	return unsure
+}
+
 // leave begins to end the watch of a place, and reports whether paths on its filesystem are not sure meanwhile. It ends
 // with left, when the events before are handled.
-func (p *plan) leave(at place, s survey, kept bool) (unsure bool) {
-	i := slices.IndexFunc(p.places, func(other place) bool { return other.top == at.top })
+func (p *plan) leave(at place, s survey, kept, moved bool) (unsure bool) {
 	switch mounted := p.drop(at, s); {
-	case i >= 0:
-		p.tree.repoint(at.top, at.mount.Point, p.places[i].mount.Point, event.PathCurrent)
 	case kept && at.path != at.mount.Point:
 		p.tree.replant(at.id(), p.places)
-	case kept, mounted:
+	case kept, moved, mounted:
 		p.tree.repoint(at.top, at.mount.Point, at.mount.Point, event.PathCurrent)
 	default:
 		return false // whatever happened was before

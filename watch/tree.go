@@ -143,7 +143,12 @@ func (t *tree) plant(at place, state event.PathState) error {
 	}
 	if n.point == "" && !t.isInside(n.parent) {
 		// Where another mount shows it nobody wants to know.
-		n.point, n.parent, n.name, n.state = at.mount.Point, nil, "", state
+		n.point, n.parent, n.name = at.mount.Point, nil, ""
+		n.state = event.PathExact
+		t.gen++
+	}
+	if n.point != "" && state != event.PathExact {
+		n.state = state
 		t.gen++
 	}
 	if below == "." {
