@@ -14,7 +14,7 @@ AS_ROOT := $(if $(SUDO),-exec 'sudo env "PATH=$(PATH)" "CI=$(CI)" "GORACE=$(GORA
 
 ARCHITECTURES := amd64 arm64 386 riscv64 s390x
 # What only the tests need, each as COMMAND:PACKAGE.
-TEST_PACKAGES := mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs bindfs:bindfs cc:gcc
+TEST_PACKAGES := mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs bindfs:bindfs cc:gcc qemu-s390x:qemu-user
 
 BINDIR := $(DESTDIR)$(PREFIX)/bin
 MANDIR := $(DESTDIR)$(PREFIX)/share/man/man1
@@ -22,7 +22,7 @@ BASHDIR := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHDIR := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISHDIR := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
-.PHONY: build run test test-packages lint bench fuzz install uninstall clean
+.PHONY: build run test test-architectures test-packages lint bench fuzz install uninstall clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/fanlight ./cmd/fanlight
@@ -33,6 +33,18 @@ run: build
 test: test-packages
 	go vet ./...
 	CGO_ENABLED=1 go test -race -count=1 $(AS_ROOT) ./...
+	@$(MAKE) --no-print-directory test-architectures
+
+# 386 needs a kernel that runs such programs (no emulator runs Go's threads for it); CI has one.
+test-architectures: test-packages
+	GOARCH=386 go test -c -o /dev/null ./fanotify
+	@if [ -n "$(CI)" ] || GOARCH=386 go test -run='^$$' ./fanotify >/dev/null 2>&1; then \
+		echo GOARCH=386 go test -count=1 ./fanotify/...; \
+		GOARCH=386 go test -count=1 $(AS_ROOT) ./fanotify/...; \
+	else \
+		echo "NOT TESTED for 386: this kernel runs no such programs"; \
+	fi
+	.ci/emulate s390x qemu-s390x
 
 test-packages:
 	@missing=; \

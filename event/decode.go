@@ -83,6 +83,15 @@ type processForm struct {
 	Cwd     string  `json:"cwd"`
 	CwdRaw  *string `json:"cwd_raw"`
 	State   string  `json:"state"`
+
+	Ancestors []ancestorForm `json:"ancestors"`
+}
+
+// ancestorForm is the JSON form of an ancestor of a process.
+type ancestorForm struct {
+	PID     int32   `json:"pid"`
+	Comm    string  `json:"comm"`
+	CommRaw *string `json:"comm_raw"`
 }
 
 func (f *eventForm) event() (Event, error) {
@@ -115,6 +124,11 @@ func (f *eventForm) event() (Event, error) {
 			e.Process.UID = *p.UID
 		}
 		_ = e.Process.State.UnmarshalText([]byte(p.State))
+		for _, a := range p.Ancestors {
+			e.Process.Ancestors = append(e.Process.Ancestors, a.PID)
+			comm := raw.text("process.ancestors.comm_raw", a.Comm, a.CommRaw)
+			e.Process.AncestorComms = append(e.Process.AncestorComms, comm)
+		}
 	}
 	if f.FSError != nil || f.ErrorCount != nil {
 		e.FSError = &FSError{Errno: or(f.FSError), Count: or(f.ErrorCount)}

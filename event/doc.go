@@ -23,7 +23,8 @@
 //	new_path      the new path of a rename
 //	path_state    beside every path: "exact", "current" or "unknown", of the less certain of both
 //	pid           the process that did it
-//	process       pid, ppid, uid, comm, exe, cwd and state ("live" or "exited") of that process
+//	process       pid, ppid, uid, comm, exe, cwd and state ("live" or "exited") of that process; where they are asked
+//	              for, ancestors: pid and comm of its parent, the parent's parent and so on
 //	scope         of an overflow: the root, or a directory above it, where events were lost
 //	lost          how many records this output missed right before this one, which says nothing else
 //	found         true when the object was found by walking a new directory, not reported by the kernel

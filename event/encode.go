@@ -23,7 +23,7 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	}
 	b = appendWhat(b, e)
 	if e.Process != nil && !e.isOverflow() {
-		b = appendProcess(b, e.Process)
+		b = appendProcess(b, e.Process, false)
 	}
 	return appendRest(b, e)
 }
@@ -39,10 +39,13 @@ type Encoder struct {
 
 	process *Process // whose form encoded is
 	encoded []byte
+
+	// Ancestors adds the ancestors of processes. Set it before the first event.
+	Ancestors bool
 }
 
-// Append appends the JSON form of e to b: the same bytes as e.AppendJSON. It relies on a Process that it has met not
-// being changed.
+// Append appends the JSON form of e to b: the same bytes as e.AppendJSON, but for Ancestors. It relies on a Process that
+// it has met not being changed.
 func (enc *Encoder) Append(b []byte, e *Event) []byte {
 	b = append(b, '{')
 	if e.Seq != 0 {
@@ -59,7 +62,7 @@ func (enc *Encoder) Append(b []byte, e *Event) []byte {
 	if e.Process != nil && !e.isOverflow() {
 		if e.Process != enc.process {
 			enc.process = e.Process
-			enc.encoded = appendProcess(enc.encoded[:0], e.Process)
+			enc.encoded = appendProcess(enc.encoded[:0], e.Process, enc.Ancestors)
 		}
 		b = append(b, enc.encoded...)
 	}
@@ -126,7 +129,7 @@ var bitForms = func() (forms [64]string) {
 	return forms
 }()
 
-func appendProcess(b []byte, p *Process) []byte {
+func appendProcess(b []byte, p *Process, ancestors bool) []byte {
 	b = append(b, `"process":{`...)
 	start := len(b)
 	if p.PID != 0 {
@@ -151,10 +154,25 @@ func appendProcess(b []byte, p *Process) []byte {
 		b = append(append(b, `"state":"`...), p.State.String()...)
 		b = append(b, `",`...)
 	}
+	if ancestors && len(p.Ancestors) > 0 {
+		b = append(appendAncestors(append(b, `"ancestors":[`...), p), `],`...)
+	}
 	if len(b) > start {
 		b = b[:len(b)-1]
 	}
 	return append(b, `},`...)
+}
+
+// appendAncestors appends an object for each ancestor, joined by commas.
+func appendAncestors(b []byte, p *Process) []byte {
+	for i, pid := range p.Ancestors {
+		b = appendInt(b, `{"pid":`, int64(pid))
+		if i < len(p.AncestorComms) && p.AncestorComms[i] != "" {
+			b = appendBytes(b, `"comm`, p.AncestorComms[i])
+		}
+		b = append(b[:len(b)-1], `},`...)
+	}
+	return b[:len(b)-1]
 }
 
 // appendRest appends the members behind process, and closes the object in place of the last comma.

@@ -194,6 +194,32 @@ func TestOverflowAlone(t *testing.T) {
 	}
 }
 
+// TestAncestorsAskedFor checks that an Encoder writes ancestors when it is asked to, and that Decode reads them back.
+func TestAncestorsAskedFor(t *testing.T) {
+	e := event.Event{Process: &event.Process{
+		PID: 9, UID: event.NoUID, Ancestors: []int32{7, 4, 1}, AncestorComms: []string{"a\xff", ""},
+	}}
+	enc := event.Encoder{Ancestors: true}
+	const want = `{"events":[],"process":{"pid":9,"ancestors":[` +
+		`{"pid":7,"comm":"a\uFFFD","comm_raw":"Yf8="},{"pid":4},{"pid":1}]}}`
+	got := enc.Append(nil, &e)
+	if string(got) != strings.ReplaceAll(want, `\uFFFD`, "\uFFFD") {
+		t.Errorf("Append: %s; want %s", got, want)
+	}
+	var back event.Event
+	if err := event.Decode(got, &back); err != nil {
+		t.Fatal(err)
+	}
+	e.Process.AncestorComms = append(e.Process.AncestorComms, "")
+	if diff := cmp.Diff(e, back); diff != "" {
+		t.Errorf("Decode (-want +got):\n%s", diff)
+	}
+	none := event.Event{Process: &event.Process{UID: event.NoUID}}
+	if got := string(enc.Append(nil, &none)); got != `{"events":[],"process":{}}` {
+		t.Errorf("without ancestors: %s", got)
+	}
+}
+
 func TestTimeForm(t *testing.T) {
 	zone := time.FixedZone("", 3600)
 	for _, test := range []struct {
@@ -231,7 +257,7 @@ func TestTimeForm(t *testing.T) {
 func carried(e event.Event) event.Event {
 	if e.Process != nil {
 		p := *e.Process
-		p.Ancestors, p.Container = nil, ""
+		p.Ancestors, p.AncestorComms, p.Container = nil, nil, ""
 		e.Process = &p
 	}
 	return e

@@ -69,8 +69,11 @@ type Process struct {
 	Cwd   string // the working directory
 	State ProcessState
 
-	// Ancestors are the pids of the parent, its parent and so on, as far as known. Not in the JSON form.
+	// Ancestors are the pids of the parent, its parent and so on, as far as known. In the JSON form where an Encoder is
+	// asked for it.
 	Ancestors []int32
+	// AncestorComms are the names of Ancestors, in their order, "" where unknown; it may be shorter.
+	AncestorComms []string
 	// Container is the id of the container that the process runs in. Not in the JSON form.
 	Container string
 }

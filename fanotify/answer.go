@@ -39,12 +39,13 @@ const (
 	answered
 )
 
-// Respond answers a permission event: the process goes on, or its system call fails. It doesn't block. The event keeps
-// its descriptor. Of a detached event, any goroutine may call it, and the first one answers.
+// Respond answers a permission event: the process goes on, or its system call fails (since Linux 2.6.37; fanotify(7),
+// "Dealing with permission events"). It doesn't block. The event keeps its descriptor. Of a detached event, any
+// goroutine may call it, and the first one answers.
 //
 // The error is ErrAnswered, ErrNotAsked, or a *ResponseError for what the kernel would refuse, after which the process
 // still waits. After os.ErrClosed it doesn't: closing the group has allowed it. EINVAL comes from a kernel that is too
-// old for Errno or Rule, and has got the answer without them.
+// old for Errno or Rule, and has got the bare answer.
 func (e *Event) Respond(r Response) error {
 	if e.held == nil {
 		return ErrNotAsked
@@ -82,10 +83,12 @@ func (h *held) check(r *Response) error {
 	return r.check(&h.group.config)
 }
 
-// take takes over the descriptor of an event, and with it the process that waits for an answer.
+// take takes over the descriptor of an event, and with it the process that waits for an answer. In a group that asks,
+// a bit that is yet unknown is taken for a question: to answer nobody does no harm, to leave somebody waiting does.
 func (h *held) take(mask Mask, fd int32) {
 	h.fd, h.pidfd, h.request = fd, noDescriptor, notAsked
-	if mask&permissionEvents != 0 && fd >= 0 {
+	asks := mask&permissionEvents != 0 || mask&^notified != 0 && h.group != nil && h.group.asks()
+	if asks && fd >= 0 {
 		h.request = waiting
 	}
 }
@@ -102,9 +105,11 @@ func (h *held) release() {
 	h.mu.Lock()
 	if h.request == waiting {
 		h.request = answered
-		h.group.unanswered.Add(1)
+		h.group.unanswered.Add(1) // before the process goes on
 		h.out.add(h.fd, &h.group.config.Unanswered)
-		h.out.send(h.group) //nolint:errcheck // Nobody is there to hear that the kernel took less than it was given.
+		if err := h.out.send(h.group); errors.Is(err, os.ErrClosed) || errors.Is(err, unix.ENOENT) {
+			h.group.unanswered.Add(^uint64(0)) // the kernel has allowed it, or nobody was waiting
+		}
 	}
 	fd, pidfd := h.fd, h.pidfd
 	h.fd, h.pidfd = noDescriptor, noDescriptor
@@ -125,7 +130,11 @@ func (g *Group) Unanswered() uint64 { return g.unanswered.Load() }
 // Answers sends several answers with one system call (writev(2)). The zero value is ready for use, by one goroutine;
 // what it allocates it uses again. Whoever is in it waits until Send: it is for answers that are all there within a
 // moment, such as those to the events of one Batch. Answers that are forgotten are sent when they are collected.
-type Answers struct{ pending *pending }
+// It must not be copied.
+type Answers struct {
+	_       noCopy
+	pending *pending
+}
 
 // pending is what Answers holds, apart from it so that it can be sent when nobody has the Answers any more.
 type pending struct {

@@ -34,7 +34,7 @@ func newAuditLog(t *testing.T) *auditLog {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_AUDIT)
 	check(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
-	check(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: int64(patience.Seconds())}),
+	check(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, new(unix.NsecToTimeval(patience.Nanoseconds()))),
 		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
 		unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, auditReadLogGroup))
 	l := &auditLog{t, fd}
@@ -82,6 +82,8 @@ func (l *auditLog) next(kind uint16) []byte {
 }
 
 // TestAuditRecords shows what answers leave in the audit log: a record for each that asks for one, and the rule in it.
+//
+// Proves FAN_AUDIT, FAN_INFO, FAN_RESPONSE_INFO_AUDIT_RULE.
 func TestAuditRecords(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureAudit))
 	name := file(t, fstest.New(t, fstest.Tmpfs), "f")

@@ -7,8 +7,8 @@
 // event is: what it reports ([Report]) and whether somebody waits for it ([Class]).
 //
 // A mark tells a group what to watch. [Group.Mark] puts it on a target: an inode, which is a file or a directory, and
-// with [EventOnChild] what lies directly in the directory; a mount; a filesystem, through whichever mount it is used; or
-// a mount namespace. The [Mask] says which events. There is one mark for each group and target, and bits add up.
+// with [EventOnChild] what lies directly in the directory; a mount; a filesystem, through whichever mount it is used;
+// or a mount namespace. The [Mask] says which events. There is one mark for each group and target, and bits add up.
 // Directories themselves are left out unless the mask has [OnDir]. A second mask of the mark ([Ignore]) says what not
 // to report.
 //
@@ -32,11 +32,15 @@
 //     event is read. Only access, modify, open, open_exec and close are reported, of regular files and directories, also
 //     where filesystems have no handles.
 //   - Answers, ClassContent and ClassPreContent: descriptors as well, and permission events. ClassPreContent is asked
-//     before the content is there ([PreAccess], with [Event.Range]), and may deny with other errnos.
+//     before the content is there ([PreAccess], with [Event.Range]), and may deny with other errnos. Take ReportFDError
+//     and UnlimitedQueue along: without the first, anybody's lease on a file of his own can hold the reader up, without
+//     the second a full queue lets everybody pass.
 //   - Mounts, ReportMnt: what is attached and detached in a mount namespace, by unique mount ids ([Event.MountID]).
 //
 // What needs which kernel and which privilege is in the comment of each constant, and in docs/kernel.md together with
-// the tests that prove it. What the running kernel has is asked of [Supports], what the system allows of [ReadLimits].
+// the tests that prove it. What the running kernel has is asked of [Supports], what the system allows of [ReadLimits],
+// how much of that is used of [ReadUsage], and what a group marks, one's own or any other, of [Group.Info] and
+// [AllGroups]. [StatMount] tells what a mount id stands for.
 // [InitError] and [MarkError] unwrap to the errno and say in one line what it means there and what to do.
 //
 // # Reading
@@ -58,19 +62,22 @@
 // request by that number; File gives a duplicate until then.
 //
 // Nobody is left waiting: a permission event that ends unanswered, by the next step of a loop, by a panic in its body,
-// by Close or because it was collected as garbage, gets Config.Unanswered, and [Group.Unanswered] counts it. Closing the
-// group, or the end of the process, lets the kernel allow whatever still waits.
+// by Close or because it was collected as garbage, gets Config.Unanswered, and [Group.Unanswered] counts it. Closing
+// the group, or the end of the process, lets the kernel allow whatever still waits.
 //
 // # Concurrency
 //
 // All methods of a Group may be called from any goroutine, and Close at any time beside every other method: it wakes a
-// blocked reader, and a descriptor's number is never used after it was closed. Reading is for one goroutine at a time; a
-// second reader gets an error, because the order of events would be lost between them. A Batch, a borrowed Event and
+// blocked reader, and a descriptor's number is never used after it was closed. Reading is for one goroutine at a time;
+// a second reader gets an error, because the order of events would be lost between them. A Batch, a borrowed Event and
 // Answers belong to one goroutine. A detached event may be answered and closed by any: the first answer counts.
 //
 // A goroutine that answers must not wait for what it guards: if it, or anything that it waits for, opens a marked file,
 // the open waits for an answer that can't come. That includes programs that it starts and libraries that read their
 // files when first used. The answers to its own process ([Event].PID) are best given before anything else.
+//
+// An Event that was yielded must not be used behind the body of its loop, nor by a goroutine that outlives it: the next
+// read uses its place again. Within one read it says ErrAnswered then.
 //
 // # What fanotify can't see
 //

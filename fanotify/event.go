@@ -16,6 +16,8 @@ import (
 // Event is one event with its information records. It is borrowed for the body of the loop that yielded it; the zero
 // Event has neither records nor descriptors. It must not be copied: Detach makes a copy to keep.
 type Event struct {
+	_ noCopy
+
 	// Mask says what happened: a set, because the kernel merges equal events that wait in the queue (fanotify(7)).
 	Mask Mask
 	// PID is the process, or the thread with ReportTID, in the reader's pid namespace; 0 when it is not visible
@@ -26,6 +28,12 @@ type Event struct {
 	raw  []byte              // the whole event, borrowed
 	held *held               // nil when it was only looked at ahead
 }
+
+// noCopy has go vet refuse a copy of what it is part of: a copy would answer for the event that comes next.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // record returns the first record of a type, or nil.
 func (e *Event) record(t RecordType) []byte {
@@ -44,7 +52,8 @@ type Entry struct {
 	Name []byte
 }
 
-// Dir returns the directory in which something happened, with the name when the group has ReportName.
+// Dir returns the directory in which something happened, with the name when the group has ReportName (since Linux 5.9;
+// fanotify(7), FAN_EVENT_INFO_TYPE_DFID and DFID_NAME).
 func (e *Event) Dir() (entry Entry, ok bool) {
 	t := RecordDFIDName
 	if e.at[t] == 0 {
@@ -54,13 +63,14 @@ func (e *Event) Dir() (entry Entry, ok bool) {
 	return entry, ok
 }
 
-// Old returns the place that a Rename left. It is absent when only the new directory is marked.
+// Old returns the place that a Rename left (since Linux 5.17; fanotify(7), FAN_RENAME). It is absent when only the new
+// directory is marked.
 func (e *Event) Old() (entry Entry, ok bool) {
 	entry.Dir, entry.Name, ok = e.place(RecordOldDFIDName)
 	return entry, ok
 }
 
-// New returns the place that a Rename went to. It is absent when only the old directory is marked.
+// New returns the place that a Rename went to (since Linux 5.17). It is absent when only the old directory is marked.
 func (e *Event) New() (entry Entry, ok bool) {
 	entry.Dir, entry.Name, ok = e.place(RecordNewDFIDName)
 	return entry, ok
@@ -81,10 +91,10 @@ func (e *Event) place(t RecordType) (dir, name []byte, ok bool) {
 	return r[recordHeader:end], name, true
 }
 
-// Object returns the handle of the object (RecordFID), nil without one. What that is depends on the group: with
-// ReportTargetFID the file or directory itself, except for an event on a directory, which has Dir with the name ".";
-// with ReportFID alone the directory of a dirent event; with ReportDirFID alone the parent of a file (a quirk of the
-// kernel).
+// Object returns the handle of the object (RecordFID, since Linux 5.1; fanotify(7)), nil without one. What that is
+// depends on the group: with ReportTargetFID the file or directory itself, except for an event on a directory, which
+// has Dir with the name "."; with ReportFID alone the directory of a dirent event; with ReportDirFID alone the parent
+// of a file (a quirk of the kernel).
 func (e *Event) Object() HandleBytes {
 	r := e.record(RecordFID)
 	if r == nil {
@@ -93,7 +103,8 @@ func (e *Event) Object() HandleBytes {
 	return r[recordHeader : handleInRecord+handleSize(r)]
 }
 
-// MountID returns the unique id of the mount (STATX_MNT_ID_UNIQUE) that was attached or detached.
+// MountID returns the unique id of the mount (STATX_MNT_ID_UNIQUE) that was attached or detached (RecordMnt, since
+// Linux 6.15). StatMount tells more of it.
 func (e *Event) MountID() (uint64, bool) {
 	r := e.record(RecordMnt)
 	if r == nil {
@@ -103,7 +114,9 @@ func (e *Event) MountID() (uint64, bool) {
 	return binary.NativeEndian.Uint64(r[len(r)-8:]), true
 }
 
-// FSError returns the first error that the filesystem reported and the number of errors since the last event.
+// FSError returns the first error that the filesystem reported and the number of errors since the last event
+// (RecordError, since Linux 5.16; fanotify(7), FAN_FS_ERROR). To open the Object of such an event may raise the error
+// again.
 func (e *Event) FSError() (errno unix.Errno, count uint32, ok bool) {
 	r := e.record(RecordError)
 	if r == nil {
@@ -112,7 +125,7 @@ func (e *Event) FSError() (errno unix.Errno, count uint32, ok bool) {
 	return unix.Errno(binary.NativeEndian.Uint32(r[4:])), binary.NativeEndian.Uint32(r[8:]), true
 }
 
-// Range returns the bytes that a PreAccess event is about, page-aligned.
+// Range returns the bytes that a PreAccess event is about, page-aligned (RecordRange, since Linux 6.14).
 func (e *Event) Range() (offset, count uint64, ok bool) {
 	r := e.record(RecordRange)
 	if r == nil {
@@ -160,11 +173,12 @@ func (e *Event) FD() int {
 	return int(e.held.fd)
 }
 
-// File hands over the event's descriptor, open with Config.EventFlags; the caller closes it. Using it makes no events.
+// File hands over the event's descriptor, open with Config.EventFlags; the caller closes it (since Linux 2.6.37;
+// fanotify(7)). Using it makes no events.
 // While a process waits for an answer it is a duplicate, because the kernel knows the request by the descriptor.
 //
-// With ReportFDError the error is the errno for which the kernel could not open the object: EMFILE, ETXTBSY, EROFS.
-// Otherwise it is ErrNoDescriptor, also in every group that reports handles.
+// With ReportFDError the error is the errno for which the kernel could not open the object: EMFILE, ETXTBSY, EROFS,
+// EAGAIN when somebody has a lease on it. Otherwise it is ErrNoDescriptor, also in every group that reports handles.
 func (e *Event) File() (*os.File, error) {
 	if e.held == nil {
 		return nil, ErrNoDescriptor
@@ -195,10 +209,10 @@ func (h *held) file() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "fanotify event"), nil
 }
 
-// PIDFD hands over a pidfd of the process; the caller closes it. The error is os.ErrProcessDone when the process was
-// gone already, is not visible in the reader's pid namespace, or when there is none (overflow); ErrNoDescriptor when
-// the group doesn't report pidfds. Any other error is why the kernel could not open one: with ReportFDError an errno,
-// such as EMFILE.
+// PIDFD hands over a pidfd of the process; the caller closes it (since Linux 5.15; fanotify(7)). The error is
+// os.ErrProcessDone when the process was gone already, is not visible in the reader's pid namespace, or when there is
+// none (overflow); ErrNoDescriptor when the group doesn't report pidfds. Any other error is why the kernel could not
+// open one: with ReportFDError an errno, such as EMFILE.
 func (e *Event) PIDFD() (*os.File, error) {
 	if e.held == nil || e.at[RecordPIDFD] == 0 {
 		return nil, ErrNoDescriptor

@@ -18,6 +18,9 @@ import (
 
 // TestHandlesAndNames shows the records FID, DFID_NAME, OLD_DFID_NAME and NEW_DFID_NAME, and that HandleAt tells the
 // same handles.
+//
+// Proves FAN_EVENT_INFO_TYPE_FID, FAN_EVENT_INFO_TYPE_DFID_NAME, FAN_EVENT_INFO_TYPE_OLD_DFID_NAME,
+// FAN_EVENT_INFO_TYPE_NEW_DFID_NAME, name_to_handle_at.
 func TestHandlesAndNames(t *testing.T) {
 	fstest.Each(t, func(t *testing.T, dir string) {
 		from, to := mkdir(t, dir, "from"), mkdir(t, dir, "to")
@@ -56,6 +59,8 @@ func TestHandlesAndNames(t *testing.T) {
 }
 
 // TestHandleOpens resolves what an event brought.
+//
+// Proves open_by_handle_at.
 func TestHandleOpens(t *testing.T) {
 	fstest.Each(t, func(t *testing.T, dir string) {
 		g := watched(t, dir, Create)
@@ -93,6 +98,8 @@ func TestHandleOpens(t *testing.T) {
 }
 
 // TestHandlesThatOnlyIdentify are those of filesystems that can't open them.
+//
+// Proves AT_HANDLE_FID.
 func TestHandlesThatOnlyIdentify(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureIdentifyingHandles))
 	for _, kind := range []string{fstest.Overlay, fstest.FUSE} {
@@ -121,6 +128,9 @@ func TestHandlesThatOnlyIdentify(t *testing.T) {
 
 // TestReports shows which records each set of flags brings for a new file (kernel: fanotify_alloc_name_event and
 // copy_info_records_to_user).
+//
+// Proves FAN_REPORT_FID, FAN_REPORT_DIR_FID, FAN_REPORT_NAME, FAN_REPORT_TARGET_FID, FAN_EVENT_INFO_TYPE_DFID,
+// FAN_NOFD.
 func TestReports(t *testing.T) {
 	dir := fstest.New(t, fstest.Ext4)
 	for _, tt := range []struct {
@@ -162,6 +172,8 @@ func TestReports(t *testing.T) {
 }
 
 // TestPIDFD shows a process that lives and one that is gone, with its records and descriptors in one read.
+//
+// Proves FAN_REPORT_PIDFD, FAN_EVENT_INFO_TYPE_PIDFD, FAN_NOPIDFD.
 func TestPIDFD(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	for _, report := range []Report{ReportPIDFD, ReportPIDFD | ReportFDError, ReportPIDFD | ReportDFIDName} {
@@ -208,6 +220,8 @@ func TestPIDFD(t *testing.T) {
 }
 
 // TestFileHasNoEvents uses an event's descriptor, which must not feed the group.
+//
+// Proves event_f_flags.
 func TestFileHasNoEvents(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	name := file(t, dir, "f")
@@ -241,6 +255,8 @@ func TestFileHasNoEvents(t *testing.T) {
 }
 
 // TestDescriptorThatCantBeOpened reads an event whose file the group may not open for writing.
+//
+// Proves FAN_REPORT_FD_ERROR.
 func TestDescriptorThatCantBeOpened(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	name := file(t, dir, "f")
@@ -274,6 +290,8 @@ func TestDescriptorThatCantBeOpened(t *testing.T) {
 }
 
 // TestFSError stops an ext4 filesystem, the way its own errors do.
+//
+// Proves FAN_FS_ERROR, FAN_EVENT_INFO_TYPE_ERROR.
 func TestFSError(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureFSError))
 	dir := fstest.New(t, fstest.Ext4)
@@ -291,6 +309,8 @@ func TestFSError(t *testing.T) {
 }
 
 // TestMountEvents watches the tests' own mount namespace.
+//
+// Proves FAN_REPORT_MNT, FAN_MARK_MNTNS, FAN_MNT_ATTACH, FAN_MNT_DETACH, FAN_EVENT_INFO_TYPE_MNT.
 func TestMountEvents(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureMnt))
 	g := newGroup(t, Config{Report: ReportMnt})
@@ -339,6 +359,8 @@ func TestPermissionEventWithoutDescriptor(t *testing.T) {
 }
 
 // TestPreAccess shows the RANGE record.
+//
+// Proves FAN_PRE_ACCESS, FAN_EVENT_INFO_TYPE_RANGE.
 func TestPreAccess(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeaturePreAccess))
 	dir := fstest.New(t, fstest.Ext4)

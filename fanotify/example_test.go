@@ -123,6 +123,7 @@ func ExampleEvent_Respond() {
 	}
 	group, err := fanotify.NewGroup(fanotify.Config{
 		Class:          fanotify.ClassContent,
+		Report:         fanotify.ReportFDError,        // or a lease on the file could hold the loop up
 		UnlimitedQueue: true,                          // a full queue would let everybody pass
 		Unanswered:     fanotify.Response{Deny: true}, // so would a loop that fails
 	})
@@ -295,7 +296,6 @@ func ExampleSupports() {
 	default:
 		fmt.Println("can't tell:", err)
 	}
-	// Output: renames come with both names
 }
 
 // Masks are read and written as text, and take the kernel's names too.

@@ -122,6 +122,8 @@ func (e *MarkError) explain() string {
 			return "a security module refuses"
 		}
 		return fmt.Sprintf("a %s mark needs CAP_SYS_ADMIN in the user namespace that owns it: inode marks do without", e.Target)
+	case unix.EMFILE, unix.ENFILE:
+		return "an ignore mask is set and looked for with a descriptor: raise RLIMIT_NOFILE, or use ignored_surv_modify"
 	case unix.ETXTBSY:
 		return "the ignore mask isn't there: it doesn't hold while the file is open for writing, and ends when it is modified: " +
 			"try again, or use ignored_surv_modify"

@@ -18,8 +18,8 @@ import (
 
 // GroupInfo is what the kernel shows of a group, whoever made it (/proc/PID/fdinfo/FD, proc_pid_fdinfo(5)).
 type GroupInfo struct {
-	// Config is what the group was made with, as far as the kernel shows it: not Audit (to Linux 6.18), and nothing that
-	// isn't the kernel's, such as BufferSize. Bits that this package doesn't know are kept in Report.
+	// Config is what the group was made with, as far as the kernel shows it: not Audit (to Linux 6.18), and nothing
+	// that isn't the kernel's, such as BufferSize. Bits that this package doesn't know are kept in Report.
 	Config Config
 	// Marks are the group's marks, the newest first.
 	Marks []MarkInfo
@@ -30,9 +30,9 @@ type GroupInfo struct {
 // MarkInfo is a mark as the kernel shows it.
 type MarkInfo struct {
 	Target Target
-	// Device is, for inodes and filesystems, the number of the superblock: the one in mountinfo and in Mount. It is what
-	// stat(2) says of a file, except on btrfs, where every subvolume shows a number of its own, and on an overlayfs of
-	// several filesystems, where files may show that of their layer.
+	// Device is, for inodes and filesystems, the number of the superblock: the one in mountinfo and in Mount. It is
+	// what stat(2) says of a file, except on btrfs, where every subvolume shows a number of its own, and on an
+	// overlayfs of several filesystems, where the files of each layer may.
 	Device Device
 	// Inode is the inode's number inside the kernel. It is what stat(2) says, except where the filesystem makes one up,
 	// as overlayfs may.
@@ -58,11 +58,11 @@ type Device struct{ Major, Minor uint32 }
 func (d Device) String() string { return fmt.Sprintf("%d:%d", d.Major, d.Minor) }
 
 // ErrNotGroup says that a descriptor is something else than a fanotify group.
-var ErrNotGroup = errors.New("not a fanotify group")
+var ErrNotGroup = errors.New("fanotify: the descriptor is not a group")
 
-// Info returns what the kernel shows of the group: every mark, those that vanished left out. It takes time and memory
-// in proportion to the number of marks, during which the kernel adds and removes none. The error is os.ErrClosed, or
-// an *fs.PathError where /proc isn't mounted.
+// Info returns what the kernel shows of the group (since Linux 3.8): every mark, those that vanished left out. It takes
+// time and memory in proportion to the number of marks, during which the kernel adds and removes none. The error is
+// os.ErrClosed, or an *fs.PathError where /proc isn't mounted.
 func (g *Group) Info() (GroupInfo, error) {
 	var info GroupInfo
 	var err error

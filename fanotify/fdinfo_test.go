@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,6 +18,8 @@ import (
 )
 
 // TestInfoOfGroup makes groups of every kind and lets the kernel say what they are.
+//
+// Proves FAN_UNLIMITED_MARKS, FAN_UNLIMITED_QUEUE, event_f_flags, fdinfo.
 func TestInfoOfGroup(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureMnt))
 	always, err := newGroup(t, Config{}).Info() // O_LARGEFILE of the kernel, which in package unix is 0
@@ -35,6 +38,9 @@ func TestInfoOfGroup(t *testing.T) {
 		check(t, err)
 		want := config
 		want.EventFlags |= always.Config.EventFlags
+		if config.Report&ReportFDError != 0 {
+			want.EventFlags |= unix.O_NONBLOCK
+		}
 		if diff := cmp.Diff(GroupInfo{Config: want}, info); diff != "" {
 			t.Errorf("%+v: %s", config, diff)
 		}
@@ -42,6 +48,8 @@ func TestInfoOfGroup(t *testing.T) {
 }
 
 // TestInfoOfMarks compares what the kernel shows of marks with what else it says of their objects.
+//
+// Proves fdinfo.
 func TestInfoOfMarks(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureStatMount))
 	fstest.NeedKernel(t, Supports(FeatureMnt))
@@ -163,6 +171,9 @@ func TestGroupsOfOthers(t *testing.T) {
 	if own := os.Getpid(); seen[pid] != 1 || own < pid && seen[own] != 2 {
 		t.Errorf("%d: %v", pid, seen)
 	}
+	for _, err := range GroupsOf(os.Getpid()) {
+		check(t, err) // not even of the descriptor that the listing itself had
+	}
 	for fd, target := range map[int]error{0: ErrNotGroup, 99: fs.ErrNotExist} {
 		if _, err := ReadGroupInfo(pid, fd); !errors.Is(err, target) {
 			t.Errorf("descriptor %d: %v", fd, err)
@@ -205,6 +216,37 @@ func TestUnprivilegedInfo(t *testing.T) {
 	})
 }
 
+// TestGroupsThatMayOnlyBeListed is told once that it may not look, not for each descriptor: with CAP_DAC_READ_SEARCH,
+// but not CAP_SYS_PTRACE.
+func TestGroupsThatMayOnlyBeListed(t *testing.T) {
+	const less = "FANLIGHT_TEST_LESS"
+	if os.Getenv(less) == "" {
+		fstest.New(t, fstest.Tmpfs) // says that this needs root
+		cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^TestGroupsThatMayOnlyBeListed$")
+		cmd.Env = append(os.Environ(), less+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Credential:  &syscall.Credential{Uid: fstest.Nobody, Gid: fstest.Nobody},
+			AmbientCaps: []uintptr{unix.CAP_DAC_READ_SEARCH},
+		}
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestGroupsThatMayOnlyBeListed") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	if fds, err := numbersIn(fmt.Sprintf("/proc/%d/fd", os.Getppid())); len(fds) < 2 || err != nil {
+		t.Fatal(fds, err)
+	}
+	n := 0
+	for g, err := range GroupsOf(os.Getppid()) {
+		if n++; !errors.Is(err, fs.ErrPermission) || g.FD != -1 || g.PID != os.Getppid() {
+			t.Errorf("%+v, %v", g, err)
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d times", n)
+	}
+}
+
 func TestInfoOfClosedGroup(t *testing.T) {
 	g := newGroup(t, Config{})
 	check(t, g.Close())
@@ -238,9 +280,9 @@ func TestParseGroupInfo(t *testing.T) {
 
 	const group = head + "fanotify flags:3 event-flags:0\n"
 	for text, want := range map[string]string{
-		"":                            "not a fanotify group",
-		head + "inotify wd:1 ino:2\n": "not a fanotify group",
-		head + "fanotify ino:2 sdev:1 mflags:0 mask:1 ignored_mask:0\n": "not a fanotify group",
+		"":                            ErrNotGroup.Error(),
+		head + "inotify wd:1 ino:2\n": ErrNotGroup.Error(),
+		head + "fanotify ino:2 sdev:1 mflags:0 mask:1 ignored_mask:0\n": ErrNotGroup.Error(),
 		"fanotify flags:x event-flags:0\n":                              `line 1: flags: strconv.ParseUint: parsing "x": invalid syntax`,
 		"fanotify flags:3 event-flags:-1\n":                             `line 1: event-flags: strconv.ParseUint: parsing "-1": invalid syntax`,
 		group + "fanotify ino:12 sd":                                    "line 6: a mark without a mask",

@@ -29,6 +29,7 @@ const (
 	FeaturePermission         Feature = "permission_events"   // OpenPerm, AccessPerm (CONFIG_FANOTIFY_ACCESS_PERMISSIONS)
 	FeatureOpenExecPerm       Feature = "open_exec_perm"      // OpenExecPerm (5.0)
 	FeaturePreAccess          Feature = "pre_access"          // PreAccess and errnos as answers (6.14)
+	FeatureAuditRule          Feature = "audit_rule"          // Response.Rule (6.3)
 	FeatureOpenExec           Feature = "open_exec"           // OpenExec (5.0)
 	FeatureFSError            Feature = "fs_error"            // FSError (5.16)
 	FeatureRename             Feature = "rename"              // Rename (5.17)
@@ -39,35 +40,37 @@ const (
 	FeatureStatMount          Feature = "statmount"           // StatMount, ListMounts, MountIDAt (6.8)
 )
 
-// probe is a group to make and, unless mask is 0, a mark that it should take.
+// probe is a group to make and, unless mask is 0, a mark that it should take, or an answer.
 type probe struct {
 	config Config
 	target Target
 	mask   Mask
 	flags  MarkFlags
+	answer *Response // to nobody; nil for none
 }
 
 // probes say how to try each feature that is a group or a mark.
 var probes = map[Feature]probe{
 	FeatureTID:            {config: Config{Report: ReportTID}},
-	FeatureFID:            {Config{Report: ReportFID}, TargetInode, Attrib | Create | DeleteSelf, 0},
+	FeatureFID:            {config: Config{Report: ReportFID}, target: TargetInode, mask: Attrib | Create | DeleteSelf},
 	FeatureDirFID:         {config: Config{Report: ReportDirFID}},
 	FeatureName:           {config: Config{Report: ReportDFIDName}},
 	FeatureTargetFID:      {config: Config{Report: ReportDFIDNameTarget}},
 	FeaturePIDFD:          {config: Config{Report: ReportPIDFD}},
 	FeatureThreadPIDFD:    {config: Config{Report: ReportPIDFD | ReportTID}},
 	FeatureFDError:        {config: Config{Report: ReportFDError}},
-	FeatureMnt:            {Config{Report: ReportMnt}, TargetMountNamespace, MntAttach, 0},
+	FeatureMnt:            {config: Config{Report: ReportMnt}, target: TargetMountNamespace, mask: MntAttach},
 	FeatureAudit:          {config: Config{Audit: true}},
-	FeaturePermission:     {Config{Class: ClassContent}, TargetInode, OpenPerm | AccessPerm, 0},
-	FeatureOpenExecPerm:   {Config{Class: ClassContent}, TargetInode, OpenExecPerm, 0},
-	FeaturePreAccess:      {Config{Class: ClassPreContent}, TargetInode, PreAccess, 0},
-	FeatureOpenExec:       {Config{}, TargetInode, OpenExec, 0},
-	FeatureFSError:        {Config{Report: ReportFID}, TargetFilesystem, FSError, 0},
-	FeatureRename:         {Config{Report: ReportDFIDName}, TargetInode, Rename, 0},
-	FeatureFilesystemMark: {Config{}, TargetFilesystem, Open, 0},
-	FeatureEvictable:      {Config{Report: ReportFID}, TargetInode, Open, Evictable},
-	FeatureIgnore:         {Config{Report: ReportFID}, TargetInode, Open, IgnoreSurv},
+	FeatureAuditRule:      {config: Config{Report: ReportFID}, answer: &Response{Rule: new(AuditRule)}},
+	FeaturePermission:     {config: Config{Class: ClassContent}, target: TargetInode, mask: OpenPerm | AccessPerm},
+	FeatureOpenExecPerm:   {config: Config{Class: ClassContent}, target: TargetInode, mask: OpenExecPerm},
+	FeaturePreAccess:      {config: Config{Class: ClassPreContent}, target: TargetInode, mask: PreAccess},
+	FeatureOpenExec:       {config: Config{}, target: TargetInode, mask: OpenExec},
+	FeatureFSError:        {config: Config{Report: ReportFID}, target: TargetFilesystem, mask: FSError},
+	FeatureRename:         {config: Config{Report: ReportDFIDName}, target: TargetInode, mask: Rename},
+	FeatureFilesystemMark: {config: Config{}, target: TargetFilesystem, mask: Open},
+	FeatureEvictable:      {config: Config{Report: ReportFID}, target: TargetInode, mask: Open, flags: Evictable},
+	FeatureIgnore:         {config: Config{Report: ReportFID}, target: TargetInode, mask: Open, flags: IgnoreSurv},
 }
 
 // Features returns all features, sorted by name.
@@ -143,6 +146,10 @@ func (p probe) try() error {
 		return err
 	}
 	defer unix.Close(fd)
+	if p.answer != nil { // the kernel takes it for nobody's request if it knows its parts
+		_, err := unix.Write(fd, p.answer.append(nil, unix.FAN_NOFD))
+		return err
+	}
 	if p.mask == 0 {
 		return nil
 	}

@@ -18,8 +18,8 @@ type Class uint32
 // The classes. Of several groups, those of ClassPreContent are asked first, ClassNotif hears last.
 const (
 	ClassNotif      Class = unix.FAN_CLASS_NOTIF       // events only (since Linux 2.6.37)
-	ClassContent    Class = unix.FAN_CLASS_CONTENT     // permission events on final content (CAP_SYS_ADMIN)
-	ClassPreContent Class = unix.FAN_CLASS_PRE_CONTENT // also pre-content events and errors as answers (CAP_SYS_ADMIN)
+	ClassContent    Class = unix.FAN_CLASS_CONTENT     // permission events on final content (since 2.6.37; CAP_SYS_ADMIN)
+	ClassPreContent Class = unix.FAN_CLASS_PRE_CONTENT // also pre-content events, other errnos (since 2.6.37; CAP_SYS_ADMIN)
 )
 
 // String returns the kernel's name in lower case without FAN_, such as "class_content".
@@ -47,8 +47,11 @@ const (
 	ReportDirFID    Report = unix.FAN_REPORT_DIR_FID    // the directory's handle (since 5.9)
 	ReportName      Report = unix.FAN_REPORT_NAME       // the name in the directory; needs ReportDirFID (since 5.9)
 	ReportTargetFID Report = unix.FAN_REPORT_TARGET_FID // the child's handle with names; needs the three above (since 5.17)
-	ReportFDError   Report = unix.FAN_REPORT_FD_ERROR   // the errno where a descriptor fails (since 6.13; CAP_SYS_ADMIN)
-	ReportMnt       Report = unix.FAN_REPORT_MNT        // mounts of a namespace; marks need CAP_SYS_ADMIN (since 6.15)
+	// ReportFDError has an event say why its descriptor could not be opened; without it the event is lost. It also lets
+	// files be opened without waiting: a lease (fcntl(2), F_SETLEASE) that anybody holds on his own file otherwise
+	// keeps the reader, and with it everybody who waits for an answer, for 45 seconds (since 6.13; CAP_SYS_ADMIN).
+	ReportFDError Report = unix.FAN_REPORT_FD_ERROR
+	ReportMnt     Report = unix.FAN_REPORT_MNT // mounts of a namespace; marks need CAP_SYS_ADMIN (since 6.15)
 
 	ReportDFIDName       = ReportDirFID | ReportName
 	ReportDFIDNameTarget = ReportFID | ReportDirFID | ReportName | ReportTargetFID
@@ -86,28 +89,31 @@ type Config struct {
 	Report Report
 
 	// EventFlags are the open(2) flags of the descriptors in events: an access mode (0 is O_RDONLY), O_APPEND,
-	// O_NONBLOCK, O_DSYNC, O_SYNC, O_NOATIME, O_LARGEFILE. O_CLOEXEC is always added.
+	// O_NONBLOCK, O_DSYNC, O_SYNC, O_NOATIME, O_LARGEFILE. O_CLOEXEC is always added, and O_NONBLOCK with
+	// ReportFDError; without that O_NONBLOCK is refused, because what can't be opened at once would look like an empty
+	// queue.
 	EventFlags int
 
-	UnlimitedQueue bool // no limit of queued events; no overflow (CAP_SYS_ADMIN)
-	UnlimitedMarks bool // marks don't count against the user's limit (CAP_SYS_ADMIN)
-	Audit          bool // answers may ask for an audit record (since Linux 4.15; CAP_AUDIT_WRITE)
+	UnlimitedQueue bool // no limit of queued events; no overflow (since Linux 2.6.37; CAP_SYS_ADMIN)
+	UnlimitedMarks bool // marks don't count against the user's limit (since 2.6.37; CAP_SYS_ADMIN)
+	Audit          bool // answers may ask for an audit record (since 4.15; CAP_AUDIT_WRITE)
 
 	// Unanswered is what a permission event gets that nobody answered before it ended: the zero value allows.
 	// Group.Unanswered counts them. When the group is closed, and where the kernel's queue is full, the kernel allows.
 	Unanswered Response
 
-	// BufferSize is the most that one read takes, in bytes. 0 means DefaultBufferSize, or MinBufferSize in a group
-	// whose events carry descriptors: these are open from the read until the event's step has passed. So this bounds
-	// them, at 24 bytes for an event, 32 with its pidfd, and by at least five events; the kernel loses an event whose
-	// descriptor would exceed the limit. In a group that reports handles less than MinBufferSize is not taken.
+	// BufferSize is the most that one read takes, in bytes, 1 GiB at most. 0 means DefaultBufferSize, or MinBufferSize
+	// in a group whose events carry descriptors: these are open from the read until the event's step has passed. So
+	// this bounds them, at 24 bytes for an event, 32 with its pidfd, and by at least five events; the kernel loses an
+	// event whose descriptor would exceed the limit. In a group that reports handles less than MinBufferSize is not
+	// taken.
 	BufferSize int
 }
 
 // bufferSize returns the size that a read takes, in bytes.
 func (c Config) bufferSize() int {
 	handles := c.Report&reportHandles != 0
-	descriptors := c.Report&(reportHandles|ReportMnt) == 0 || c.Report&ReportPIDFD != 0
+	descriptors := c.carriesFiles() || c.Report&ReportPIDFD != 0
 	size := c.BufferSize
 	switch {
 	case size == 0 && descriptors:
@@ -129,17 +135,21 @@ type Group struct {
 	conn   syscall.RawConn // of file: holds the number while it is used
 	waiter waiter
 
-	reading    atomic.Bool // one reader at a time
+	closed     atomic.Bool
+	reading    atomic.Bool // somebody reads: the queue, and what belongs to one goroutine here
+	loop       *queue      // what Events has read
 	unanswered atomic.Uint64
 }
 
-// NewGroup makes a group (fanotify_init(2)). The error is an *InitError that unwraps to the errno. The caller closes
-// the group; one that is forgotten is closed when it is collected.
+// NewGroup makes a group (fanotify_init(2), since Linux 2.6.37). The error is an *InitError that unwraps to the errno.
+// The caller closes the group; one that is forgotten is closed when it is collected.
 func NewGroup(config Config) (*Group, error) {
 	config.BufferSize = config.bufferSize()
-	var refused *ResponseError
-	if errors.As(config.Unanswered.check(&config), &refused) {
-		return nil, &InitError{Config: config, Err: refused.Err, Reason: "unanswered " + refused.Response.String() + ": " + refused.Reason}
+	if reason := config.refused(); reason != "" {
+		return nil, &InitError{Config: config, Err: unix.EINVAL, Reason: reason}
+	}
+	if config.carriesFiles() && config.Report&ReportFDError != 0 {
+		config.EventFlags |= unix.O_NONBLOCK
 	}
 	fd, err := unix.FanotifyInit(config.initFlags(), uint(config.EventFlags|unix.O_CLOEXEC))
 	if err != nil {
@@ -153,6 +163,26 @@ func NewGroup(config Config) (*Group, error) {
 	}
 	return g, nil
 }
+
+// maxBufferSize is the largest Config.BufferSize: more than a read takes at once.
+const maxBufferSize = 1 << 30
+
+// refused says what is wrong with the Config that the kernel would not refuse.
+func (c Config) refused() string {
+	var refused *ResponseError
+	switch {
+	case errors.As(c.Unanswered.check(&c), &refused):
+		return "unanswered " + refused.Response.String() + ": " + refused.Reason
+	case c.carriesFiles() && c.EventFlags&unix.O_NONBLOCK != 0 && c.Report&ReportFDError == 0:
+		return "O_NONBLOCK without report_fd_error loses events in silence: add it"
+	case c.BufferSize > maxBufferSize:
+		return fmt.Sprintf("a buffer of %d bytes: use %d at most", c.BufferSize, maxBufferSize)
+	}
+	return ""
+}
+
+// carriesFiles says whether events carry descriptors of files.
+func (c Config) carriesFiles() bool { return c.Report&(reportHandles|ReportMnt) == 0 }
 
 func (c Config) initFlags() uint {
 	flags := uint(c.Class) | uint(c.Report) | unix.FAN_CLOEXEC
@@ -176,7 +206,7 @@ func (g *Group) join(fd int) (err error) {
 	if err := unix.SetNonblock(fd, true); err != nil { // after os.NewFile, which would put it into the runtime's poller
 		return err
 	}
-	if g.config.Class == ClassNotif {
+	if !g.asks() {
 		g.waiter, err = newParked(fd, g.conn)
 	} else {
 		g.waiter, err = newBlocked(g.conn)
@@ -185,17 +215,31 @@ func (g *Group) join(fd int) (err error) {
 }
 
 // Close closes the group: its marks are gone, permission events that wait for an answer are allowed by the kernel, a
-// blocked reader returns os.ErrClosed. Further calls do nothing and return nil.
+// blocked reader returns os.ErrClosed. That is so once the calls return that are in the kernel meanwhile: a mark whose
+// path is looked up, a read that opens a file. Further calls do nothing and return nil.
 func (g *Group) Close() error {
+	g.closed.Store(true)
 	err := g.file.Close()
 	g.waiter.close() // wakes the reader
+	g.endLoop()
 	if errors.Is(err, os.ErrClosed) {
 		return nil
 	}
 	return err
 }
 
-// Backlog returns what FIONREAD says of the queue: 24 bytes for each queued event, without its records, so that it
+// endLoop closes what Events has left over, when the group is closed and nobody reads any more.
+func (g *Group) endLoop() {
+	if g.closed.Load() && g.reading.CompareAndSwap(false, true) {
+		if g.loop != nil {
+			g.loop.close()
+		}
+		g.reading.Store(false)
+	}
+}
+
+// Backlog returns what FIONREAD says of the queue (since Linux 2.6.37; fanotify_ioctl in the kernel's
+// fs/notify/fanotify/fanotify_user.c): 24 bytes for each queued event, without its records, so that it
 // counts events, as they stand: those that will still merge singly. What a read takes can be several times as much.
 func (g *Group) Backlog() (int, error) {
 	var n int
@@ -211,16 +255,30 @@ func (g *Group) Backlog() (int, error) {
 
 // Events yields the events as they come, until the context is done, the group is closed or reading fails; it ends
 // without an error when the group was closed or the context canceled. A malformed event is an error at its place, and
-// the loop may go on. The event is borrowed until the next step.
+// the loop may go on. The event is borrowed for the body of the loop, and ends with it, also by a break or a panic.
+//
+// What was read and not yielded comes in the next loop over Events. In a group that asks it ends with the loop, because
+// processes wait: they get Config.Unanswered, and are counted. The error is ErrReading beside another reader, as which
+// the body of the loop counts too.
 func (g *Group) Events(ctx context.Context) iter.Seq2[*Event, error] {
 	return func(yield func(*Event, error) bool) {
+		if !g.reading.CompareAndSwap(false, true) {
+			yield(nil, ErrReading)
+			return
+		}
+		defer g.endLoop()
+		defer g.reading.Store(false)
 		defer g.interruptedBy(ctx)()
-		batch := new(Batch)
-		defer batch.Close()
-		for {
+		if g.loop == nil {
+			g.loop = newQueue()
+		}
+		if g.asks() {
+			defer g.loop.close()
+		}
+		for g.loop.events(yield) {
 			err := g.await(ctx)
 			if err == nil {
-				_, err = g.TryRead(batch)
+				_, err = g.fill(g.loop)
 			}
 			if errors.Is(err, os.ErrClosed) || errors.Is(err, context.Canceled) {
 				return
@@ -229,11 +287,9 @@ func (g *Group) Events(ctx context.Context) iter.Seq2[*Event, error] {
 				yield(nil, err)
 				return
 			}
-			for e, err := range batch.Events() {
-				if !yield(e, err) {
-					return
-				}
-			}
 		}
 	}
 }
+
+// asks says whether processes may wait for this group's answers.
+func (g *Group) asks() bool { return g.config.Class != ClassNotif }

@@ -7,10 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -90,52 +88,6 @@ func TestWriterRunsFree(t *testing.T) {
 	check(t, <-written)
 }
 
-func TestContextEndsWait(t *testing.T) {
-	dir := fstest.New(t, fstest.Tmpfs)
-	g := watched(t, dir, Create)
-
-	canceled, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(time.Millisecond, cancel)
-	if err := g.Wait(canceled); err != context.Canceled {
-		t.Error("canceled meanwhile:", err)
-	}
-	if err := g.Wait(canceled); err != context.Canceled {
-		t.Error("canceled before:", err)
-	}
-	late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if err := g.Wait(late); err != context.DeadlineExceeded {
-		t.Error("deadline:", err)
-	}
-	var b Batch
-	if err := g.Read(late, &b); err != context.DeadlineExceeded {
-		t.Error("Read after the deadline:", err)
-	}
-	for e, err := range g.Events(canceled) {
-		t.Error("Events after it was canceled:", e, err)
-	}
-	n := 0
-	for _, err := range g.Events(late) {
-		if n++; err != context.DeadlineExceeded {
-			t.Error("Events after the deadline:", err)
-		}
-	}
-	if n != 1 {
-		t.Errorf("%d errors", n)
-	}
-
-	file(t, dir, "f")
-	if err := g.Wait(withPatience(t)); err != nil {
-		t.Error("another context:", err)
-	}
-	if err := g.Read(canceled, &b); err != context.Canceled { // or a flood would keep a canceled reader
-		t.Error("Read with a canceled context and events:", err)
-	}
-	if got := queued(t, g, nil); len(got) != 1 {
-		t.Error(got)
-	}
-}
-
 // TestCanceledWaitLeavesNothing cancels a wait that an event ends: the next wait must not end by it.
 func TestCanceledWaitLeavesNothing(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
@@ -174,44 +126,15 @@ func TestCanceledWaitLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestCloseWakesReader(t *testing.T) {
-	dir := fstest.New(t, fstest.Tmpfs)
-	for name, wait := range map[string]func(ctx context.Context, g *Group) error{
-		"Wait": func(ctx context.Context, g *Group) error { return g.Wait(ctx) },
-		"Read": func(ctx context.Context, g *Group) error { return g.Read(ctx, new(Batch)) },
-		"Events": func(ctx context.Context, g *Group) error {
-			for e, err := range g.Events(ctx) {
-				return fmt.Errorf("event %v, %w", e, err)
-			}
-			return os.ErrClosed
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := watched(t, dir, Create)
-			ctx := withPatience(t)
-			ended := make(chan error, 1)
-			go func() { ended <- wait(ctx, g) }()
-			for !g.reading.Load() { // it is about to wait, or does
-				if ctx.Err() != nil {
-					t.Fatal("nobody reads")
-				}
-			}
-			check(t, g.Close())
-			if err := <-ended; err != os.ErrClosed {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 func TestClosedGroup(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	g := watched(t, dir, Create)
 	check(t, g.Close(), g.Close())
 	_, tryErr := g.TryRead(new(Batch))
 	_, backlogErr := g.Backlog()
+	_, infoErr := g.Info()
 	for name, err := range map[string]error{
-		"Read": g.Read(t.Context(), new(Batch)), "TryRead": tryErr, "Wait": g.Wait(t.Context()), "Backlog": backlogErr,
+		"Read": g.Read(t.Context(), new(Batch)), "TryRead": tryErr, "Wait": g.Wait(t.Context()), "Backlog": backlogErr, "Info": infoErr,
 	} {
 		if err != os.ErrClosed {
 			t.Errorf("%s: %v", name, err)
@@ -265,6 +188,7 @@ func TestCloseBesideEverything(t *testing.T) {
 			return errors.Join(g.Mark(TargetInode, name, Open, 0), g.Unmark(TargetInode, name, Open, 0))
 		})
 		repeat(func() error { _, err := g.Backlog(); return err })
+		repeat(func() error { _, err := g.Info(); return err })
 		for range 3 {
 			<-begun
 		}
@@ -272,33 +196,6 @@ func TestCloseBesideEverything(t *testing.T) {
 		check(t, g.Close())
 		all.Wait()
 		b.Close()
-	}
-}
-
-func TestOneReaderAtATime(t *testing.T) {
-	dir := fstest.New(t, fstest.Tmpfs)
-	g := watched(t, dir, Create)
-	ctx := withPatience(t)
-	ended := make(chan error, 1)
-	go func() { ended <- g.Wait(ctx) }()
-	for !g.reading.Load() {
-		if ctx.Err() != nil {
-			t.Fatal("nobody waits")
-		}
-	}
-	if _, err := g.TryRead(new(Batch)); err != errReading {
-		t.Error("TryRead beside Wait:", err)
-	}
-	if err := g.Wait(ctx); err != errReading {
-		t.Error("Wait beside Wait:", err)
-	}
-	if err := g.Read(ctx, new(Batch)); err != errReading {
-		t.Error("Read beside Wait:", err)
-	}
-	file(t, dir, "f")
-	check(t, <-ended)
-	if got := queued(t, g, nil); !slices.Equal(got, []string{"create f"}) {
-		t.Error(got)
 	}
 }
 
@@ -443,6 +340,9 @@ func TestLoopsLeaveNothingOpen(t *testing.T) {
 	b.Close()
 }
 
+// TestBacklog counts two events before they are read.
+//
+// Proves FIONREAD.
 func TestBacklog(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	g := watched(t, dir, Create)

@@ -10,7 +10,8 @@ import (
 )
 
 // Handle is a file handle with the id of its filesystem: the identity of a file or directory that survives renames
-// and is never used for another object. It is comparable and a good map key.
+// and, as far as the filesystem keeps generation numbers, is never used for another object. It is comparable and a good
+// map key.
 //
 // It holds what an information record holds, in native byte order: the filesystem id (8 bytes), the number of handle
 // bytes (4), the handle type (4) and the handle bytes.
@@ -62,10 +63,10 @@ func NewHandle(id FSID, handleType int32, bytes []byte) Handle {
 // atHandleFID asks for a handle that identifies, but perhaps can't be opened (AT_HANDLE_FID, since Linux 6.5).
 const atHandleFID = 0x200
 
-// HandleAt returns the handle of path (name_to_handle_at(2)), relative to the directory dirfd unless it is absolute;
-// dirfd may be unix.AT_FDCWD. With an empty path it is the handle of dirfd itself, which may be an O_PATH descriptor.
-// A symbolic link is not followed. Where a filesystem's handles can't be opened (overlayfs, proc), the handle only
-// identifies, as in events. The call makes no events.
+// HandleAt returns the handle of path (name_to_handle_at(2), since Linux 2.6.39), relative to the directory dirfd
+// unless it is absolute; dirfd may be unix.AT_FDCWD. With an empty path it is the handle of dirfd itself, which may be
+// an O_PATH descriptor. A symbolic link is not followed. Where a filesystem's handles can't be opened (overlayfs,
+// proc), the handle only identifies, as in events. The call makes no events.
 //
 // Events tell the same handle, except on btrfs: there the filesystem id in events is that of what was marked, which for
 // files in another subvolume differs from theirs, the handle's other parts being equal.
@@ -104,8 +105,9 @@ func fsidOf(fs *unix.Statfs_t) FSID {
 	return id
 }
 
-// Open opens the object (open_by_handle_at(2)) with the given open(2) flags, to which O_CLOEXEC is added, and returns
-// a descriptor for the caller to close. With O_PATH it makes no events and can't block on a FIFO or a device.
+// Open opens the object (open_by_handle_at(2), since Linux 2.6.39) with the given open(2) flags, to which O_CLOEXEC is
+// added, and returns a descriptor for the caller to close. With O_PATH it makes no events and can't block on a FIFO or
+// a device.
 //
 // mountFD is a descriptor of anything on the filesystem, through whose mount the object is opened; an O_PATH
 // descriptor is not enough (EBADF). The error is the errno: ESTALE when the object is gone, EPERM without

@@ -3,6 +3,7 @@ package fanotify
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -129,4 +130,27 @@ func TestIgnoreMaskOfOtherObjects(t *testing.T) {
 	if got := marks(t, g); len(got) != 5 || slices.Compact(got)[0] != "inode flags=0 mask=0 ignored=open" {
 		t.Errorf("%q", got)
 	}
+}
+
+// TestIgnoreMaskOfTwin has two files with the same inode number in one filesystem: those of two subvolumes.
+func TestIgnoreMaskOfTwin(t *testing.T) {
+	dir := fstest.New(t, fstest.Btrfs)
+	var twins []string
+	var stats [2]unix.Stat_t
+	for i := range stats {
+		subvolume := filepath.Join(dir, fmt.Sprint(i))
+		if out, err := exec.Command("btrfs", "subvolume", "create", subvolume).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		name := file(t, subvolume, "f")
+		check(t, unix.Stat(name, &stats[i]))
+		twins = append(twins, name)
+	}
+	if stats[0].Ino != stats[1].Ino {
+		t.Fatalf("inodes %d and %d", stats[0].Ino, stats[1].Ino)
+	}
+	g := newGroup(t, Config{})
+	mark(t, g, TargetInode, twins[0], Open, IgnoredMask)
+	openForWriting(t, twins[1])
+	checkError(t, g.Mark(TargetInode, twins[1], Open, IgnoredMask), unix.ETXTBSY, "mark "+twins[1]+refusal)
 }

@@ -10,6 +10,9 @@ import (
 	"time"
 )
 
+// TestReadLimits compares with /proc/sys.
+//
+// Proves max_queued_events, max_user_groups, max_user_marks, watchdog_timeout.
 func TestReadLimits(t *testing.T) {
 	limits, err := ReadLimits()
 	check(t, err)

@@ -29,6 +29,9 @@ func marks(t *testing.T, g *Group) []string {
 
 // TestMarks puts a mark on each target with each flag, looks at it, and takes it away in both ways. The kernel itself
 // adds event_on_child where names are reported.
+//
+// Proves FAN_MARK_ADD, FAN_MARK_REMOVE, FAN_MARK_FLUSH, FAN_MARK_INODE, FAN_MARK_MOUNT, FAN_MARK_FILESYSTEM,
+// FAN_MARK_MNTNS, FAN_MARK_DONT_FOLLOW, FAN_MARK_ONLYDIR, FAN_MARK_EVICTABLE.
 func TestMarks(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureEvictable))
 	fstest.NeedKernel(t, Supports(FeatureIgnore))
@@ -127,6 +130,8 @@ func TestFlushIsForOneTarget(t *testing.T) {
 }
 
 // TestIgnoreMasks shows how both kinds of ignore mask differ (kernel: fsnotify_effective_ignore_mask).
+//
+// Proves FAN_MARK_IGNORE, FAN_MARK_IGNORED_MASK, FAN_MARK_IGNORED_SURV_MODIFY.
 func TestIgnoreMasks(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureIgnore))
 	modify := func(name string) error { return os.WriteFile(name, []byte("more"), 0) }

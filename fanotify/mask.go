@@ -31,7 +31,7 @@ const (
 	DeleteSelf   Mask = unix.FAN_DELETE_SELF    // the object itself is gone (since 5.1; FID; no mount mark)
 	MoveSelf     Mask = unix.FAN_MOVE_SELF      // the object itself was renamed (since 5.1; FID; no mount mark)
 	OpenExec     Mask = unix.FAN_OPEN_EXEC      // opened to be executed (since 5.0)
-	Overflow     Mask = unix.FAN_Q_OVERFLOW     // the queue was full and events were lost (output only)
+	Overflow     Mask = unix.FAN_Q_OVERFLOW     // the queue was full and events were lost (since 2.6.37; output only)
 	FSError      Mask = unix.FAN_FS_ERROR       // the filesystem found an error (since 5.16; FID; filesystem mark)
 	OpenPerm     Mask = unix.FAN_OPEN_PERM      // permission to open (since 2.6.37; content classes)
 	AccessPerm   Mask = unix.FAN_ACCESS_PERM    // permission to read (since 2.6.37; content classes)

@@ -112,6 +112,20 @@ func FuzzMaskString(f *testing.F) {
 		if back, err := ParseMask(Mask(bits).String()); err != nil || back != Mask(bits) {
 			t.Errorf("%#x is %s, which is %#x, %v", bits, Mask(bits), uint64(back), err)
 		}
+		var seen Mask
+		for word := range strings.SplitSeq(Mask(bits).String(), "|") {
+			bit, err := ParseMask(word)
+			if !strings.HasPrefix(word, "0") {
+				loud, loudErr := ParseMask("FAN_" + strings.ToUpper(word))
+				if loud != bit || loudErr != nil {
+					t.Errorf("%s is %#x, loudly %#x, %v", word, uint64(bit), uint64(loud), loudErr)
+				}
+			}
+			if err != nil || bit&seen != 0 {
+				t.Errorf("%s of %s is %#x, %v", word, Mask(bits), uint64(bit), err)
+			}
+			seen |= bit
+		}
 	})
 }
 

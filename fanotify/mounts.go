@@ -101,8 +101,8 @@ func StatMount(namespace, id uint64) (Mount, error) {
 }
 
 // ListMounts yields the unique ids of the mounts below the mount parent, children's children too, in the order of
-// mounting; below WholeNamespace all that the caller's root reaches (listmount(2), since Linux 6.8). The namespace is as
-// in StatMount, and so are the errors, of which one ends the sequence. What is mounted meanwhile comes, what is
+// mounting; below WholeNamespace all that the caller's root reaches (listmount(2), since Linux 6.8). The namespace is
+// as in StatMount, and so are the errors, of which one ends the sequence. What is mounted meanwhile comes, what is
 // unmounted may be gone when it is asked for.
 func ListMounts(namespace, parent uint64) iter.Seq2[uint64, error] {
 	return func(yield func(uint64, error) bool) {

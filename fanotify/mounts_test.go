@@ -43,6 +43,8 @@ func mountAt(t *testing.T, path string) Mount {
 
 // TestMountsInTheirLife follows mounts by their events and asks for each what the event doesn't say. The mounts are
 // named by the directories that they are on.
+//
+// Proves FAN_REPORT_MNT, FAN_MNT_ATTACH, FAN_MNT_DETACH.
 func TestMountsInTheirLife(t *testing.T) {
 	dir := fstest.New(t, fstest.Tmpfs)
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -110,6 +112,8 @@ func TestMountsInTheirLife(t *testing.T) {
 }
 
 // TestStatMount compares with /proc/self/mountinfo, statfs(2) and what was asked for.
+//
+// Proves statmount.
 func TestStatMount(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureStatMount))
 	odd := mkdir(t, fstest.New(t, fstest.Tmpfs, "size=1m"), "a b,c\nd\\e\xff")
@@ -200,6 +204,8 @@ func TestStatMount(t *testing.T) {
 }
 
 // TestListMounts compares with /proc/self/mountinfo; what it mounts takes more than one call.
+//
+// Proves listmount.
 func TestListMounts(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureStatMount))
 	dir := fstest.New(t, fstest.Tmpfs)
@@ -243,13 +249,17 @@ func TestListMounts(t *testing.T) {
 		t.Errorf("%d mounts below %d", len(below), bottom.ID)
 	}
 	n := 0
-	for range ListMounts(OwnNamespace, bottom.ID) {
+	for _, err := range ListMounts(OwnNamespace, bottom.ID) {
+		check(t, err)
 		if n++; n == 3 {
 			break
 		}
 	}
 }
 
+// TestMountIDAt asks for the mount of each kind of path.
+//
+// Proves STATX_MNT_ID_UNIQUE.
 func TestMountIDAt(t *testing.T) {
 	fstest.NeedKernel(t, Supports(FeatureStatMount))
 	dir, other := fstest.New(t, fstest.Tmpfs), fstest.New(t, fstest.Tmpfs)
@@ -280,6 +290,8 @@ func TestMountIDAt(t *testing.T) {
 }
 
 // TestOtherMountNamespace watches and lists the namespace of another process, which is in a user namespace of its own.
+//
+// Proves NS_GET_MNTNS_ID, statmount, listmount.
 func TestOtherMountNamespace(t *testing.T) {
 	const inside = "FANLIGHT_TEST_NAMESPACE"
 	if os.Getenv(inside) != "" {

@@ -36,6 +36,8 @@ func TestManyEventsInOneRead(t *testing.T) {
 
 // TestReaderStandsStill makes 20,000 files while nobody reads: with an unlimited queue each has its event, with a
 // limited one the events that fit are followed by exactly one that says so, and by nothing stale.
+//
+// Proves FAN_Q_OVERFLOW, FAN_UNLIMITED_QUEUE.
 func TestReaderStandsStill(t *testing.T) {
 	limits, err := ReadLimits()
 	check(t, err)

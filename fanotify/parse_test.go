@@ -15,9 +15,9 @@ import (
 
 // batchOf returns a batch as if a read of group had brought these events.
 func batchOf(group *Group, events ...[]byte) *Batch {
-	b := &Batch{newQueue()}
+	b := &Batch{queue: newQueue()}
 	b.queue.rest = slices.Concat(events...)
-	b.queue.group, b.queue.held.group = group, group
+	b.queue.group = group
 	return b
 }
 

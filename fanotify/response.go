@@ -11,6 +11,9 @@ import (
 // permissionEvents are the events whose process waits for an answer.
 const permissionEvents = OpenPerm | AccessPerm | OpenExecPerm | PreAccess
 
+// notified are the bits of events in groups that ask for which nobody waits.
+const notified = Access | Modify | CloseWrite | CloseNowrite | Open | OpenExec | OnDir | Overflow
+
 // Response is the answer to a permission event (fanotify(7), "Dealing with permission events"). The zero value allows.
 type Response struct {
 	Deny bool // the system call of the process fails
@@ -57,7 +60,8 @@ func (t Trust) String() string {
 	return fmt.Sprintf("trust %d", uint32(t))
 }
 
-// ErrAnswered says that a permission event has its answer already: there is one for each.
+// ErrAnswered says that this event has no more to say: it was answered, ended unanswered, or handed its request over to
+// Detach or Answers.
 var ErrAnswered = errors.New("fanotify: the event was answered already")
 
 // ErrNotAsked says that no process waits for an answer: the event is not a permission event, it was only looked at

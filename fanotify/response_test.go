@@ -77,6 +77,8 @@ func errnoOf(err error) unix.Errno {
 }
 
 // TestResponses gives every answer that a group of each class may give.
+//
+// Proves FAN_DENY, FAN_ERRNO_SHIFT, FAN_AUDIT, FAN_INFO, FAN_RESPONSE_INFO_AUDIT_RULE, FAN_ENABLE_AUDIT.
 func TestResponses(t *testing.T) {
 	name := file(t, fstest.New(t, fstest.Tmpfs), "f")
 	rule := &AuditRule{Number: 42, SubjectTrust: TrustYes, ObjectTrust: TrustNo}

@@ -111,7 +111,7 @@ func TestUnprivilegedProbes(t *testing.T) {
 				t.Errorf("%s: %v", f, err)
 			}
 		}
-		want := []Feature{FeatureEvictable, FeatureIdentifyingHandles, FeatureIgnore, FeatureRename, FeatureDirFID, FeatureFID,
+		want := []Feature{FeatureAuditRule, FeatureEvictable, FeatureIdentifyingHandles, FeatureIgnore, FeatureRename, FeatureDirFID, FeatureFID,
 			FeatureName, FeatureTargetFID, FeatureStatMount, FeatureUnprivileged}
 		if diff := cmp.Diff(want, known); diff != "" {
 			t.Error(diff)

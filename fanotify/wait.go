@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waiter waits for the events of a group. Its wait is for one goroutine at a time, the others are for any.
+// waiter waits for the events of a group. Wait and reset are for the reader, the others for any
+// goroutine.
 type waiter interface {
 	// wait blocks until events are queued. It returns errInterrupted when interrupt was called since the last reset.
-	// Once the group is closed it returns os.ErrClosed, or errInterrupted before.
+	// Once the group is closed it returns os.ErrClosed, or errInterrupted and then os.ErrClosed.
 	wait() error
 	interrupt()
 	reset()
@@ -25,39 +26,33 @@ type waiter interface {
 var errInterrupted = errors.New("interrupted")
 
 // Wait blocks until an event is queued, the context is done or the group is closed (os.ErrClosed). It reads nothing.
-// Until the next Wait, a group of ClassNotif costs its reader nothing, however many events are queued; one that asks
+// The error is ErrReading beside another reader.
+//
+// Until the next Wait, a group of ClassNotif costs its reader nothing, however many events are queued. One that asks
 // waits in a thread of its own, so that the answer comes soon.
 func (g *Group) Wait(ctx context.Context) error {
+	if !g.reading.CompareAndSwap(false, true) {
+		return ErrReading
+	}
+	defer g.reading.Store(false)
 	defer g.interruptedBy(ctx)()
 	return g.await(ctx)
 }
 
-var errReading = errors.New("fanotify: another goroutine is reading this group: one reader at a time")
+// ErrReading says that another goroutine reads or waits: between two readers the order of events would be lost.
+var ErrReading = errors.New("fanotify: another goroutine is reading this group: one reader at a time")
 
-// interruptedBy lets the context interrupt the waits until release is called.
-func (g *Group) interruptedBy(ctx context.Context) (release func()) {
+// interruptedBy lets the context interrupt the waits until release is called, and perhaps one behind that: await looks
+// whether it was meant.
+func (g *Group) interruptedBy(ctx context.Context) (release func() bool) {
 	if ctx.Done() == nil {
-		return func() {}
+		return func() bool { return false }
 	}
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		g.waiter.interrupt()
-		close(interrupted)
-	})
-	return func() {
-		if !stop() {
-			<-interrupted // or it would interrupt a later wait
-			g.waiter.reset()
-		}
-	}
+	return context.AfterFunc(ctx, g.waiter.interrupt)
 }
 
-// await is Wait with a context that interrupts already.
+// await is Wait for the reader that there is, with a context that interrupts.
 func (g *Group) await(ctx context.Context) error {
-	if !g.reading.CompareAndSwap(false, true) {
-		return errReading
-	}
-	defer g.reading.Store(false)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -10,6 +10,18 @@
 // else the kernel is asked, and the queue drained once more, so that a rename or removal before the answer is among
 // those records.
 //
+// # Mounts
+//
+// What is mounted under a root is watched from a moment after it was mounted: what happened in it before is not seen.
+// Events with MntAttach say that a mount is watched, with its point as path and behind everything that came before it;
+// MntDetach says that it is gone, behind its last events. A mount that was moved has both, with the old point as Path and
+// the new one as NewPath. The watch keeps no filesystem from being unmounted for longer than one question to the kernel
+// takes. Around such a change, paths may be current instead of exact: the kernel gives no order between mounts and events.
+//
+// A root is what its path leads to: when something is mounted over it, that is watched as well, and when it was a mount
+// point and is unmounted, the directory below is. Only mounts in the mount namespace of the process count, but whoever
+// writes to their filesystems is seen, in whatever namespace; [Config] can ask for the filesystems of other namespaces.
+//
 // # Order and loss
 //
 // Events come in the order of the kernel's queue. What was lost is an event in its place: a queue overflow with its
@@ -18,11 +30,12 @@
 // # Concurrency
 //
 // A Watcher has one goroutine that owns the group's read side, the tree and the table of processes. Events is for one
-// goroutine at a time; the other methods may be called from any.
+// goroutine at a time; the other methods may be called from any. Another goroutine
+// waits for changes of mounts, and does no more than to wake the first.
 //
 // # What it can't see
 //
 // Changes that don't go through this kernel's files: writes by other machines to a network filesystem, writes through
-// a memory mapping (fanotify(7)). A filesystem that refuses a filesystem mark is not watched, see Coverage; neither is
-// one that is mounted later.
+// a memory mapping (fanotify(7)). A filesystem that refuses a filesystem mark is not watched, see Coverage.
+// Of a filesystem whose every mount is covered by another, directories that were not met before have no paths.
 package watch

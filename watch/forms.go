@@ -141,7 +141,7 @@ func (p *plan) takeInodes(at *place) error {
 	} else {
 		at.form.inodes = &inodes{group: p.group, mask: p.mask | fanotify.DeleteSelf | fanotify.EventOnChild, budget: p.budget}
 	}
-	if err := p.tree.plant(*at, p.stateOf(*at)); err != nil {
+	if err := p.tree.plant(*at, p.stateOf()); err != nil {
 		return err
 	}
 	return p.tree.prime(*at)
@@ -154,21 +154,7 @@ func (at *place) identify() (err error) {
 			err = nil
 		}
 	}
-	if err != nil || !at.unique {
-		return err
-	}
-	path := at.path
-	if at.isDir && at.handle == "" {
-		path = at.mount.Point // the root isn't there now
-	}
-	id, err := fanotify.MountIDAt(unix.AT_FDCWD, at.reach(path))
-	if err == nil && id != at.mount.ID {
-		err = errMovedAway
-	}
-	if err != nil {
-		return rootError(at.path, err)
-	}
-	return nil
+	return err
 }
 
 // twin returns a place in this group on another filesystem with the same id.

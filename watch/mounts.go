@@ -28,7 +28,8 @@ type mountWatch struct {
 	list    []mounts.Change
 	due     []dueRemount
 	next    uint64 // the number of read events at which the first of them is due
-	force   bool   // mounts may have changed although nothing told of it
+	force   bool   // to look again, when there is something to read: nothing will tell of it
+	soon    bool   // to look again at once
 
 	scan  atomic.Bool // it is time to look for other mount namespaces
 	timer *time.Timer // that says so, nil if they are of no interest
@@ -109,7 +110,7 @@ func (r *reader) lookAtMounts() {
 		return
 	}
 	w.list = w.changes.Take(w.list[:0])
-	concerned := w.force || len(w.list) > maxChanges || w.timer != nil && w.scan.Load()
+	concerned := w.force || w.soon || len(w.list) > maxChanges || w.timer != nil && w.scan.Load()
 	for i := 0; i < len(w.list) && !concerned; i++ {
 		concerned = r.plan.concerns(w.list[i])
 	}
@@ -117,8 +118,14 @@ func (r *reader) lookAtMounts() {
 		return
 	}
 	r.counts.replans.Add(1)
-	change, err := r.plan.replan()
-	w.force = err != nil || change.again
+	s, err := r.plan.survey()
+	taken := len(w.list)
+	w.list = w.changes.Take(w.list) // what is in the survey already has to be known as a change
+	var change remount
+	if err == nil {
+		change, err = r.plan.replan(s, w.list)
+	}
+	w.force, w.soon = err != nil || change.again, len(w.list) > taken
 	if w.timer != nil && w.scan.Swap(false) {
 		w.timer.Reset(scanEvery)
 	}
@@ -207,13 +214,18 @@ func (r *reader) tellMount(from, to sighting, actors map[uint64]actor) {
 	e.PID, e.Process = actors[e.MountID].pid, actors[e.MountID].process
 }
 
-// tellIdle tells what is left to tell when the queue is empty.
+// tellIdle tells what is left to tell when everything that was read is handled and the queue is empty: what came to it
+// since it was read is still to be waited for.
 func (r *reader) tellIdle() {
 	if len(r.mounts.due) == 0 {
 		return
 	}
+	handled := r.counts.read.Load()
+	if backlog, err := r.group.Backlog(); backlog == 0 || err != nil {
+		handled = never
+	}
 	r.now = time.Now()
-	r.remounted(never)
+	r.remounted(handled)
 	r.flush()
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -104,8 +105,8 @@ func (p *plan) take(at place) error {
 	err := p.mark(&at)
 	switch {
 	case err == nil:
-		if err = p.tree.plant(at, p.stateOf(at)); err != nil {
-			p.unmark(at, at.reach(at.path))
+		if err = p.tree.plant(at, p.stateOf()); err != nil {
+			p.drop(at, survey{Table: &mounts.Table{Mounts: []mounts.Mount{at.mount}}})
 		}
 	case needsInodes(err):
 		at.form = &form{kind: FormInodes, reason: err, unseen: unseenByInodes(at, errors.Is(err, unix.EPERM))}
@@ -120,26 +121,36 @@ func (p *plan) take(at place) error {
 }
 
 // stateOf returns the state of paths in a place that is new.
-func (p *plan) stateOf(at place) event.PathState {
-	if p.seen != nil && p.tree.systems[at.id()] != nil {
-		return event.PathCurrent // what was before may be in the queue yet
+func (p *plan) stateOf() event.PathState {
+	if p.seen != nil {
+		return event.PathCurrent // what was before may be in the queue yet, of a mark that could not be removed, too
 	}
 	return event.PathExact
 }
 
 // mark marks the filesystem of a place, whole. To mark it again changes nothing; but one that is marked may have parts
 // that refuse, the subvolumes of btrfs.
-func (p *plan) mark(at *place) (err error) {
+func (p *plan) mark(at *place) error {
 	if !at.isDir && at.path == at.mount.Point {
 		return fmt.Errorf("watch %s: a single file is mounted there, without its directory: watch where it is from", at.path)
 	}
-	path := at.reach(at.path)
-	if err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0); errors.Is(err, unix.ENOENT) {
-		path = at.reach(at.mount.Point) // the root isn't there now
-		err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0)
+	fd, err := at.open(at.path)
+	if errors.Is(err, unix.ENOENT) {
+		fd, err = at.open(at.mount.Point) // the root isn't there now
 	}
-	if errors.Is(err, unix.EXDEV) && at.mount.FSType == "btrfs" {
-		err = p.markTop(at, err)
+	if err != nil {
+		return rootError(at.path, err)
+	}
+	defer unix.Close(fd)
+	path := fdPath(fd)
+	if err = p.group.Mark(fanotify.TargetFilesystem, path, p.mask, 0); err != nil {
+		var refused *fanotify.MarkError
+		if errors.As(err, &refused) {
+			refused.Path = at.path
+		}
+		if errors.Is(err, unix.EXDEV) && at.mount.FSType == "btrfs" {
+			err = p.markTop(at, err)
+		}
 	}
 	if err != nil {
 		return err
@@ -170,6 +181,31 @@ func passing(err error) bool {
 	return false
 }
 
+// open opens a path on the place's mount (O_PATH). What is mounted there since is not taken for it.
+func (at place) open(path string) (int, error) {
+	fd, err := unix.Open(at.reach(path), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	field := unix.STATX_MNT_ID
+	if at.unique {
+		field = unix.STATX_MNT_ID_UNIQUE
+	}
+	var st unix.Statx_t
+	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, field, &st)
+	if err == nil && st.Mnt_id != at.mount.ID {
+		err = errMovedAway
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// fdPath returns a path that leads to what is open.
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
 // unmark ends the mark of a place's filesystem, which path leads to, unless another place needs it.
 func (p *plan) unmark(at place, path string) {
 	if slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
@@ -187,22 +223,24 @@ func (p *plan) drop(at place, s survey) (mounted bool) {
 	if slices.ContainsFunc(p.places, another) {
 		return false // that has its device number now
 	}
-	unmark := func(table *mounts.Table, via string) (done bool) {
+	try := func(table *mounts.Table, via []string) (done bool) {
 		for _, m := range table.Mounts {
 			if m.Device != at.mount.Device {
 				continue
 			}
 			mounted = true
-			if table.Visible(m) {
-				p.unmark(at, via+m.Point)
+			way := place{mount: m, via: via, unique: table.Unique}
+			if fd, err := way.open(m.Point); err == nil {
+				p.unmark(at, fdPath(fd))
+				unix.Close(fd)
 				return true
 			}
 		}
 		return false
 	}
-	done := unmark(s.Table, "")
+	done := try(s.Table, nil)
 	for i := 0; i < len(s.others) && !done; i++ {
-		done = unmark(s.others[i].Table, s.others[i].Roots[0])
+		done = try(s.others[i].Table, s.others[i].Roots)
 	}
 	return mounted
 }
@@ -215,11 +253,12 @@ type remount struct {
 	again    bool            // something may be possible later
 }
 
-// replan brings the plan up to date with the mounts.
-func (p *plan) replan() (remount, error) {
-	s, err := p.survey()
-	if err != nil {
-		return remount{}, err
+// replan brings the plan up to date with the mounts after some changes, all that are in the survey at least. Some may be
+// undone by now.
+func (p *plan) replan(s survey, changes []mounts.Change) (remount, error) {
+	moved := map[uint64]bool{} // perhaps there and back, or moved and gone
+	for _, c := range changes {
+		moved[c.ID] = moved[c.ID] || c.ID == 0 || c.Mask.Has(fanotify.MntAttach)
 	}
 	wanted, err := p.wanted(s)
 	if err != nil {
@@ -242,18 +281,19 @@ func (p *plan) replan() (remount, error) {
 		}
 		here := before[at.mount.ID]
 		i := slices.IndexFunc(here, func(old place) bool { return old.inFS() == at.inFS() })
-		old := here[i].mount.Point
-		if old != at.mount.Point && at.apart() {
-			at.form.part.moveTo(at.mount.Point)
-		} else if old != at.mount.Point {
+		if old := here[i].mount.Point; at.apart() {
+			if old != at.mount.Point {
+				at.form.part.moveTo(at.mount.Point)
+			}
+		} else if old != at.mount.Point || moved[at.mount.ID] || moved[0] {
 			p.tree.repoint(at.top, old, at.mount.Point, event.PathCurrent)
 			r.unsure = append(r.unsure, at.id())
 		}
 		before[at.mount.ID] = slices.Delete(here, i, i+1)
 		kept[at.id()] = kept[at.id()] || !at.apart()
 		p.places = append(p.places, at)
-		if !at.unique && at.form.kind == FormFilesystem {
-			_ = p.group.Mark(fanotify.TargetFilesystem, at.reach(at.mount.Point), p.mask, 0) // perhaps it has its id again
+		if !at.unique && at.form.kind != FormInodes {
+			_ = p.mark(&at) // perhaps it is another one that has its id
 		}
 	}
 	again := map[fanotify.FSID]bool{} // filesystems that went and came
@@ -269,8 +309,8 @@ func (p *plan) replan() (remount, error) {
 		if err := p.take(at); err != nil {
 			refused[at.spot()] = err
 			r.again = r.again || passing(err)
-		} else if new := p.places[len(p.places)-1]; marked[new.id()] && !new.apart() {
-			again[new.id()] = !kept[new.id()]
+		} else if new := p.places[len(p.places)-1]; !new.apart() {
+			again[new.id()] = marked[new.id()] && !kept[new.id()]
 			r.unsure = append(r.unsure, new.id())
 		}
 	}
@@ -282,30 +322,45 @@ func (p *plan) replan() (remount, error) {
 	}
 	for _, here := range before {
 		for _, at := range here {
-			if p.leave(at, s, kept[at.id()]) {
+			if p.leave(at, s, kept[at.id()], moved[at.mount.ID] || moved[0]) {
 				r.unsure = append(r.unsure, at.id())
 			}
 			r.left = append(r.left, at)
 		}
 	}
+	r.unsure = append(r.unsure, p.repoint()...)
 	r.from, r.to = p.look(s)
 	p.cover(wanted)
 	return r, nil
 }
 
+// repoint gives mounted directories the points that they have by now, and returns the filesystems on which they had
+// others.
+func (p *plan) repoint() (unsure []fanotify.FSID) {
+	for _, at := range p.places {
+		if at.apart() {
+			continue
+		}
+		point := p.tree.pointOf(at.top)
+		here := func(other place) bool { return !other.apart() && other.top == at.top && other.mount.Point == point }
+		if point != "" && !slices.ContainsFunc(p.places, here) {
+			p.tree.repoint(at.top, point, at.mount.Point, event.PathCurrent)
+			unsure = append(unsure, at.id())
+		}
+	}
+	return unsure
+}
+
 // leave begins to end the watch of a place, and reports whether paths on its filesystem are not sure meanwhile. It ends
 // with left, when the events before are handled.
-func (p *plan) leave(at place, s survey, kept bool) (unsure bool) {
+func (p *plan) leave(at place, s survey, kept, moved bool) (unsure bool) {
 	if at.apart() {
 		return false
 	}
-	i := slices.IndexFunc(p.places, func(other place) bool { return !other.apart() && other.top == at.top })
 	switch mounted := p.drop(at, s); {
-	case i >= 0:
-		p.tree.repoint(at.top, at.mount.Point, p.places[i].mount.Point, event.PathCurrent)
 	case kept && at.path != at.mount.Point:
 		p.tree.replant(at.id(), p.places)
-	case kept, mounted:
+	case kept, moved, mounted:
 		p.tree.repoint(at.top, at.mount.Point, at.mount.Point, event.PathCurrent)
 	default:
 		return false // whatever happened was before

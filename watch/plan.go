@@ -49,7 +49,12 @@ func (at place) apart() bool { return at.form != nil && at.form.part != nil }
 // handleAt returns the handle of a path on the place's mount, as events tell it: from all subvolumes of a btrfs with
 // the one id that was marked.
 func (at place) handleAt(path string) (fanotify.Handle, error) {
-	h, err := fanotify.HandleAt(unix.AT_FDCWD, at.reach(path))
+	fd, err := at.open(path)
+	if err != nil {
+		return "", rootError(path, err)
+	}
+	defer unix.Close(fd)
+	h, err := fanotify.HandleAt(fd, "")
 	if err != nil {
 		return "", rootError(path, err)
 	}

@@ -69,9 +69,10 @@ func (r *reader) run(ctx context.Context) error {
 		case err != nil:
 			return err
 		case ending && (n == 0 && len(r.pending.batches) == 0 || r.counts.read.Load() >= last):
-			r.tellIdle()
+			r.remounted(never)
+			r.flush()
 			return nil
-		case ending, r.pending.behind, len(r.pending.batches) > 0:
+		case ending, r.pending.behind, len(r.pending.batches) > 0, r.mounts.soon:
 			continue
 		}
 		// What comes first is read at once, when its process is most likely still there; what follows is gathered.

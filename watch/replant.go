@@ -52,6 +52,14 @@ func (t *tree) reach(places []place, table *mounts.Table) {
 	}
 }
 
+// pointOf returns where a directory is mounted, "" if it is not known to be.
+func (t *tree) pointOf(top fanotify.Handle) string {
+	if n := t.nodes[top]; n != nil {
+		return n.point
+	}
+	return ""
+}
+
 // repoint notes that a mount is somewhere else.
 func (t *tree) repoint(top fanotify.Handle, old, new string, state event.PathState) {
 	if n := t.nodes[top]; n != nil && n.point == old {

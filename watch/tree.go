@@ -167,7 +167,12 @@ func (t *tree) plant(at place, state event.PathState) error {
 	}
 	if n.point == "" && !t.isInside(n.parent) {
 		// Where another mount shows it nobody wants to know.
-		n.point, n.parent, n.name, n.state = at.mount.Point, nil, "", state
+		n.point, n.parent, n.name = at.mount.Point, nil, ""
+		n.state = event.PathExact
+		t.gen++
+	}
+	if n.point != "" && state != event.PathExact {
+		n.state = state
 		t.gen++
 	}
 	if below == "." {
@@ -186,7 +191,7 @@ func (t *tree) plant(at place, state event.PathState) error {
 		path = filepath.Join(path, name)
 		handle, err := at.handleAt(path)
 		switch {
-		case errors.Is(err, unix.ENOENT), err == nil && handle.FSID() != at.id():
+		case errors.Is(err, unix.ENOENT), errors.Is(err, errMovedAway), err == nil && handle.FSID() != at.id():
 			return nil // removed since, or covered by a mount; it is watched when it is met
 		case err != nil:
 			return err

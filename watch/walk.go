@@ -104,6 +104,9 @@ func (w *walk) directory(fd int, refused error, h fanotify.Handle, n *node, dept
 	if err == nil {
 		err = w.tree.mark(w.in, n, fd, mask)
 	}
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESTALE) {
+		err = errElsewhere
+	}
 	if err != nil {
 		w.miss(h, n, err)
 	} else {
@@ -175,15 +178,21 @@ func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, ag
 	switch {
 	case c == nil:
 		c = t.add(child, n, e.name, event.PathExact)
+	case c.parent == n && c.name == e.name:
 	case !t.isInside(c) && c.point == "":
-		t.put(child, c, n, e.name, event.PathCurrent) // it has a mark: what is queued may be from before it came here
+		state := event.PathExact
+		if c.marked {
+			state = event.PathCurrent // what is queued may be from before it came here
+		}
+		t.put(child, c, n, e.name, state)
 		t.came(c)
-	case c.parent != n || c.name != e.name:
+	default:
 		// It was moved here. A record that is still to be handled says that, and if there was no mark here yet, only that
 		// it left where it was.
 		t.sighted[child] = sight{n, e.name}
 		return
-	case again && c.marked:
+	}
+	if again && c.marked {
 		return
 	}
 	tell(true)

@@ -14,7 +14,7 @@ func TestParseEvents(t *testing.T) {
 	}{
 		{nil, changeEvents},
 		{[]string{"changes"}, fanotify.Create | fanotify.Delete | fanotify.Rename | fanotify.Modify |
-			fanotify.CloseWrite | fanotify.Attrib},
+			fanotify.CloseWrite | fanotify.Attrib | fanotify.MntAttach | fanotify.MntDetach},
 		{[]string{"reads"}, fanotify.Open | fanotify.Access | fanotify.CloseNowrite | fanotify.OpenExec},
 		{[]string{"all"}, changeEvents | readEvents | fanotify.DeleteSelf | fanotify.MoveSelf},
 		{[]string{"create,delete"}, fanotify.Create | fanotify.Delete},

@@ -10,7 +10,7 @@ import (
 )
 
 // formatDirectives are the letters after % that --format knows.
-const formatDirectives = "wfeTpnPx0%"
+const formatDirectives = "wfeTpnPcxa0%"
 
 // templateForm writes records in the form of --format.
 type templateForm struct {
@@ -73,6 +73,14 @@ func (f *templateForm) append(b []byte, e *event.Event) []byte {
 			if e.PID != 0 {
 				b = strconv.AppendInt(b, int64(e.PID), 10)
 			}
+		case 'c':
+			if e.Process != nil {
+				b = f.name(b, e.Process.Comm)
+			}
+		case 'a':
+			if e.Process != nil {
+				b = appendAncestors(b, e.Process, ' ', f.name)
+			}
 		case 'x':
 			if e.Process != nil {
 				b = f.name(b, e.Process.Exe)
@@ -85,6 +93,9 @@ func (f *templateForm) append(b []byte, e *event.Event) []byte {
 	}
 	return append(b, f.end)
 }
+
+// appendEnd appends an empty record behind a batch.
+func (f *templateForm) appendEnd(b []byte, _ batchEnd) []byte { return append(b, f.end) }
 
 // name appends a name as it is where NUL ends a record, which no name holds, and escaped where a newline does.
 func (f *templateForm) name(b []byte, s string) []byte {

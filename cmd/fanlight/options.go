@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"fanlight/event"
+	"fanlight/fanotify"
 	"fanlight/rule"
 	"fanlight/watch"
 )
@@ -25,16 +26,20 @@ type watchOptions struct {
 	events           []string
 	paths, excludes  []string
 	exes, cwds       []string
-	pids             []string
+	comms            []string
+	pids, trees      []string
 	users            []string
+	parents          bool
 	json, summary    bool
 	format, timefmt  string
 	null             bool
 	color            string
 	output           string
 	count            uint64
+	settle           time.Duration
 	duration         time.Duration
 	timeout, latency time.Duration
+	allNamespaces    bool
 }
 
 // add adds the flags to cmd, in the order in which help shows them.
@@ -48,22 +53,30 @@ func (o *watchOptions) add(cmd *cobra.Command) {
 	flags.StringArrayVar(&o.excludes, "exclude", nil, "no paths that match `GLOB`: short for --path '-GLOB'")
 	flags.StringArrayVar(&o.exes, "exe", nil, "only processes whose executable matches `GLOB`")
 	flags.StringArrayVar(&o.cwds, "cwd", nil, "only processes whose working directory matches `GLOB`")
+	flags.StringArrayVar(&o.comms, "comm", nil, "only processes whose name matches `GLOB`")
 	flags.StringSliceVar(&o.pids, "pid", nil, "only the process `PID`")
+	flags.StringSliceVar(&o.trees, "tree", nil, "only the process `PID` and its descendants")
 	flags.StringSliceVar(&o.users, "uid", nil, "only processes of `USER`, a name or a number")
 
 	flags.BoolVar(&o.json, "json", false, "write one JSON object a line")
 	flags.StringVar(&o.format, "format", "", "write each event in the form `FMT` (see Format below)")
+	flags.BoolVar(&o.parents, "parents", false, "show the parent of each process, the parent's parent and so on")
 	flags.StringVar(&o.timefmt, "timefmt", defaultTimeFormat, "show times in the form `FMT` of strftime(3)")
 	flags.BoolVarP(&o.null, "null", "0", false, "end records with NUL; names in --format are then not escaped")
 	flags.BoolVar(&o.summary, "summary", false, "count, and print a table by directory and event at the end")
 	flags.StringVar(&o.color, "color", "auto", "color the events `WHEN`: auto (in a terminal), always, never")
 	flags.StringVar(&o.output, "output", "", "append to `FILE`, which is opened anew on SIGHUP")
 
-	flags.Uint64Var(&o.count, "count", 0, "end after `N` events")
+	flags.DurationVar(&o.settle, "settle", 0,
+		"hold events back until none came for the time `D`, then write each path once (see Batches below)")
+	flags.Uint64Var(&o.count, "count", 0, "end after `N` events, with --settle after N batches")
 	flags.DurationVar(&o.duration, "duration", 0, "end after the time `D`, such as 90s or 1h30m")
 	flags.DurationVar(&o.timeout, "timeout", 0, "end with status 3 when nothing came for the time `D`")
 	flags.DurationVar(&o.latency, "latency", watch.DefaultLatency,
 		"let events gather for the time `D`, which makes them cheaper; 0 for none")
+
+	flags.BoolVar(&o.allNamespaces, "all-namespaces", false,
+		"add filesystems that are mounted only in other mount namespaces")
 
 	completions := map[string]cobra.CompletionFunc{
 		"events": completeEvents,
@@ -80,7 +93,7 @@ func (o *watchOptions) add(cmd *cobra.Command) {
 }
 
 // check says what is wrong with the values that flags alone don't see.
-func (o *watchOptions) check(flags *pflag.FlagSet) error {
+func (o *watchOptions) check(flags *pflag.FlagSet, command bool) error {
 	forms := 0
 	for _, name := range []string{"json", "format", "summary"} {
 		if flags.Changed(name) {
@@ -95,6 +108,21 @@ func (o *watchOptions) check(flags *pflag.FlagSet) error {
 	}
 	if o.summary && o.null {
 		return errors.New("--null has no meaning with --summary")
+	}
+	if o.parents && (o.summary || o.format != "") {
+		return errors.New("--parents has no meaning with --summary, and with --format it is %a")
+	}
+	if flags.Changed("settle") && o.settle <= 0 {
+		return errors.New("--settle must be more than 0")
+	}
+	if o.settle > 0 && o.summary {
+		return errors.New("--settle has no meaning with --summary")
+	}
+	if command && len(o.trees) > 0 {
+		return errors.New("--tree has no meaning with a command, which is a tree of its own")
+	}
+	if command && flags.Changed("timeout") {
+		return errors.New("--timeout has no meaning with a command, whose exit status is that of the watch")
 	}
 	if flags.Changed("count") && o.count == 0 {
 		return errors.New("--count must be at least 1")
@@ -114,31 +142,59 @@ func (o *watchOptions) check(flags *pflag.FlagSet) error {
 	return nil
 }
 
-// rule returns the rule that the filters make.
-func (o *watchOptions) rule() (rule.Rule, error) {
+// filter returns what the flags choose, and the events that they ask for.
+func (o *watchOptions) filter() (*filter, fanotify.Mask, error) {
 	mask, err := parseEvents(o.events)
 	if err != nil {
-		return rule.Rule{}, err
+		return nil, 0, err
 	}
 	r := rule.Rule{Events: mask, Exe: o.exes, Cwd: o.cwds, Path: o.paths}
 	for _, glob := range o.excludes {
 		r.Path = append(r.Path, "-"+glob)
 	}
-	for _, text := range o.pids {
-		pid, err := strconv.ParseInt(text, 10, 32)
-		if err != nil || pid <= 0 {
-			return rule.Rule{}, fmt.Errorf("--pid %q: not a process id", text)
-		}
-		r.PIDs = append(r.PIDs, int32(pid))
+	if r.PIDs, err = parsePIDs("pid", o.pids); err != nil {
+		return nil, 0, err
 	}
 	for _, name := range o.users {
 		uid, err := parseUser(name)
 		if err != nil {
-			return rule.Rule{}, err
+			return nil, 0, err
 		}
 		r.UIDs = append(r.UIDs, uid)
 	}
-	return r, nil
+	f := new(filter)
+	if f.rule, err = rule.Compile(r); err != nil {
+		return nil, 0, fmt.Errorf("--%w", err) // the fields of a rule are named as the flags are
+	}
+	if len(o.trees) > 0 {
+		pids, err := parsePIDs("tree", o.trees)
+		if err != nil {
+			return nil, 0, err
+		}
+		if f.tree, err = rule.Compile(rule.Rule{PIDs: pids, Descendants: true}); err != nil {
+			return nil, 0, fmt.Errorf("--tree: %w", err)
+		}
+	}
+	if len(o.comms) > 0 {
+		f.comm, err = rule.Compile(rule.Rule{Path: o.comms})
+		if field, ok := errors.AsType[*rule.FieldError](err); ok {
+			return nil, 0, fmt.Errorf("--comm: %s", field.Reason)
+		}
+	}
+	return f, mask, nil
+}
+
+// parsePIDs reads the process ids of a flag.
+func parsePIDs(flag string, texts []string) ([]int32, error) {
+	var pids []int32
+	for _, text := range texts {
+		pid, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || pid <= 0 {
+			return nil, fmt.Errorf("--%s %q: not a process id", flag, text)
+		}
+		pids = append(pids, int32(pid))
+	}
+	return pids, nil
 }
 
 // parseUser reads the number or the name of a user.
@@ -165,7 +221,7 @@ func (o *watchOptions) form(stdout any) (form, error) {
 	}
 	switch {
 	case o.json:
-		return &jsonForm{end: end}, nil
+		return &jsonForm{encoder: event.Encoder{Ancestors: o.parents}, end: end}, nil
 	case o.format != "":
 		return newTemplateForm(o.format, o.timefmt, end)
 	case o.summary:
@@ -174,12 +230,12 @@ func (o *watchOptions) form(stdout any) (form, error) {
 	if o.output != "" {
 		stdout = nil
 	}
-	return newLineForm(o.timefmt, end, wantsColor(o.color, stdout)), nil
+	return newLineForm(o.timefmt, end, wantsColor(o.color, stdout), o.parents), nil
 }
 
 // config returns what to watch.
-func (o *watchOptions) config(roots []string, r rule.Rule) watch.Config {
-	cfg := watch.Config{Roots: roots, Events: r.Events, Latency: o.latency, KeepThread: true}
+func (o *watchOptions) config(roots []string, events fanotify.Mask) watch.Config {
+	cfg := watch.Config{Roots: roots, Events: events, Latency: o.latency, KeepThread: true, AllNamespaces: o.allNamespaces}
 	if o.latency == 0 {
 		cfg.Latency = -1
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,17 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitTimeout = 3
+
+	// With a command, whose status is fanlight's: fanlight itself failed, the command can't be executed, there is none.
+	exitWatchFailed   = 125
+	exitNotExecutable = 126
+	exitNotFound      = 127
 )
+
+// exitStatus is an exit status that needs no words: that of a command.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 // failure is an error with the exit status that it means. An error that is none comes from reading the command line.
 type failure struct {
@@ -48,12 +59,20 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitDone
 	}
-	say(stderr, err.Error())
-	if f, ok := errors.AsType[*failure](err); ok {
-		return f.status
+	if status, ok := errors.AsType[exitStatus](err); ok {
+		return int(status)
 	}
-	_, _ = io.WriteString(stderr, "try '"+cmd.CommandPath()+" --help'\n")
-	return exitUsage
+	say(stderr, err.Error())
+	status := exitUsage
+	if f, ok := errors.AsType[*failure](err); ok {
+		status = f.status
+	} else {
+		_, _ = io.WriteString(stderr, "try '"+cmd.CommandPath()+" --help'\n")
+	}
+	if (status == exitUsage || status == exitFailed) && slices.Contains(args, "--") {
+		return exitWatchFailed // the others are the command's
+	}
+	return status
 }
 
 // explainFlag says what is wrong with the value of a flag without the names of Go's functions.
@@ -98,7 +117,7 @@ where something was lost.`,
 	}
 	root.SetHelpTemplate(helpTemplate)
 	root.SetFlagErrorFunc(explainFlag)
-	root.AddCommand(newWatchCommand(), newCompletionCommand(), newManCommand())
+	root.AddCommand(newWatchCommand(), newDoctorCommand(), newCompletionCommand(), newManCommand())
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
 		if cmd.Name() == "help" { // known to those who try it; --help is what the others find

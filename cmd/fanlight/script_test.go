@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 //	run-as-nobody STATUS ARG.. the same as a user who may do nothing
 //	await FILE                 waits until the file exists
 //
-// $D is a fresh tmpfs.
+// $D is a fresh tmpfs, for what the scripts run too.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -86,7 +86,7 @@ func (s *script) launch(ts *testscript.TestScript, cmd *exec.Cmd) {
 	if cmd.SysProcAttr.Credential == nil {
 		cmd.Dir = ts.MkAbs(".")
 	}
-	for _, name := range []string{"PATH", "TZ", "TERM", "NO_COLOR", "GORACE"} {
+	for _, name := range []string{"PATH", "TZ", "TERM", "NO_COLOR", "GORACE", "D"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	cmd.Stdout = out

@@ -25,14 +25,16 @@ func newStream(t testing.TB, r rule.Rule, form form, out io.Writer) *stream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &stream{match: match, form: form, out: out, wrote: func() {}}
+	return &stream{filter: &filter{rule: match}, form: form, out: out, wrote: func() {}}
 }
 
-func batches(batches ...[]event.Event) iter.Seq2[[]event.Event, error] {
-	return func(yield func([]event.Event, error) bool) {
-		for _, batch := range batches {
-			if !yield(batch, nil) {
-				return
+func batches(batches ...[]event.Event) source {
+	return func(context.Context) iter.Seq2[[]event.Event, error] {
+		return func(yield func([]event.Event, error) bool) {
+			for _, batch := range batches {
+				if !yield(batch, nil) {
+					return
+				}
 			}
 		}
 	}
@@ -55,6 +57,10 @@ type numberForm struct{}
 
 func (numberForm) append(b []byte, e *event.Event) []byte {
 	return fmt.Appendf(b, "%d %s %d %s\n", e.Seq, e.Path, e.Lost, e.Scope)
+}
+
+func (numberForm) appendEnd(b []byte, end batchEnd) []byte {
+	return fmt.Appendf(b, "%d batch %d %t\n", end.seq, end.number, end.settled)
 }
 
 func TestStreamNumbersWhatItWrites(t *testing.T) {
@@ -140,7 +146,10 @@ func TestStreamWritesBigBatchesInPieces(t *testing.T) {
 func TestStreamFails(t *testing.T) {
 	gone := errors.New("gone")
 	s := newStream(t, rule.Rule{Events: fanotify.Create}, numberForm{}, io.Discard)
-	if err := s.run(t.Context(), func(yield func([]event.Event, error) bool) { yield(nil, gone) }); !errors.Is(err, gone) {
+	fails := func(context.Context) iter.Seq2[[]event.Event, error] {
+		return func(yield func([]event.Event, error) bool) { yield(nil, gone) }
+	}
+	if err := s.run(t.Context(), fails); !errors.Is(err, gone) {
 		t.Errorf("got %v, want the error of the events", err)
 	}
 	r, w := io.Pipe()
@@ -172,8 +181,8 @@ func forms(t testing.TB) map[string]form {
 	}
 	return map[string]form{
 		"json":    &jsonForm{end: '\n'},
-		"line":    newLineForm(defaultTimeFormat, '\n', false),
-		"color":   newLineForm(defaultTimeFormat, '\n', true),
+		"line":    newLineForm(defaultTimeFormat, '\n', false, false),
+		"color":   newLineForm(defaultTimeFormat, '\n', true, true),
 		"format":  template,
 		"summary": newSummary(),
 	}
@@ -183,11 +192,10 @@ func TestStreamDoesNotAllocate(t *testing.T) {
 	batch := manyEvents()
 	for name, form := range forms(t) {
 		s := newStream(t, rule.Rule{Events: changeEvents, Path: []string{"/srv/*", "-*.o"}}, form, io.Discard)
-		buf, err := s.write(context.Background(), make([]byte, 0, 1<<20), batch)
-		if err != nil {
+		if err := s.write(context.Background(), batch); err != nil {
 			t.Fatal(err)
 		}
-		if n := testing.AllocsPerRun(100, func() { buf, _ = s.write(context.Background(), buf[:0], batch) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { _ = s.write(context.Background(), batch) }); n != 0 {
 			t.Errorf("%s: %v allocations for %d events, want none", name, n, len(batch))
 		}
 	}
@@ -199,11 +207,10 @@ func BenchmarkStream(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			var out bytes.Buffer
 			s := newStream(b, rule.Rule{Events: changeEvents}, form, &out)
-			buf := make([]byte, 0, 1<<20)
 			b.ReportAllocs()
 			for b.Loop() {
 				out.Reset()
-				buf, _ = s.write(context.Background(), buf[:0], batch)
+				_ = s.write(context.Background(), batch)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(batch)), "ns/event")
 		})
@@ -216,7 +223,7 @@ func TestSummaryIsNotIdle(t *testing.T) {
 	wrote := 0
 	s.wrote = func() { wrote++ }
 	for range 3 {
-		if _, err := s.write(t.Context(), nil, []event.Event{{Mask: fanotify.Create, Path: "/a/b"}}); err != nil {
+		if err := s.write(t.Context(), []event.Event{{Mask: fanotify.Create, Path: "/a/b"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

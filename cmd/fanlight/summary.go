@@ -58,6 +58,9 @@ func (s *summary) append(b []byte, e *event.Event) []byte {
 	return b
 }
 
+// appendEnd appends nothing: a table has no batches.
+func (s *summary) appendEnd(b []byte, _ batchEnd) []byte { return b }
+
 // row returns the counts of the directory of path.
 func (s *summary) row(path string) *counts {
 	dir := path[:strings.LastIndexByte(path, '/')+1]

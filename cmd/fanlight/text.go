@@ -13,18 +13,24 @@ type lineForm struct {
 	clock   clock
 	end     byte
 	color   bool
+	parents bool // show the ancestors of the process behind it
 	process column
 	events  column
 }
 
-func newLineForm(timeFormat string, end byte, color bool) *lineForm {
-	return &lineForm{
+func newLineForm(timeFormat string, end byte, color, parents bool) *lineForm {
+	f := &lineForm{
 		clock:   clock{format: timeFormat},
 		end:     end,
 		color:   color,
+		parents: parents,
 		process: column{width: 14, limit: 24}, // a name has 15 bytes at most, a pid 7
 		events:  column{width: 25, limit: 34}, // create,modify,close_write; with attrib 32
 	}
+	if parents {
+		f.process.limit = 80
+	}
+	return f
 }
 
 func (f *lineForm) append(b []byte, e *event.Event) []byte {
@@ -39,6 +45,9 @@ func (f *lineForm) append(b []byte, e *event.Event) []byte {
 
 	start := len(b)
 	b = appendProcess(b, e)
+	if f.parents && e.Process != nil && len(e.Process.Ancestors) > 0 {
+		b = appendAncestors(append(b, '<'), e.Process, '<', appendEscaped)
+	}
 	b = appendBlanks(b, f.process.gap(b[start:]))
 
 	b = f.paint(b, colorOf(e.Mask))
@@ -51,6 +60,9 @@ func (f *lineForm) append(b []byte, e *event.Event) []byte {
 	b = appendPaths(b, e)
 	return append(b, f.end)
 }
+
+// appendEnd appends an empty line behind a batch.
+func (f *lineForm) appendEnd(b []byte, _ batchEnd) []byte { return append(b, f.end) }
 
 func (f *lineForm) paint(b []byte, color string) []byte {
 	if f.color {
@@ -86,13 +98,35 @@ func appendProcess(b []byte, e *event.Event) []byte {
 	if e.PID == 0 {
 		return append(b, '?')
 	}
-	if e.Process != nil && e.Process.Comm != "" {
-		b = appendEscaped(b, e.Process.Comm)
-	} else {
-		b = append(b, '?')
+	comm := ""
+	if e.Process != nil {
+		comm = e.Process.Comm
 	}
-	b = append(b, '[')
-	b = strconv.AppendInt(b, int64(e.PID), 10)
+	return appendNameAndPID(b, comm, e.PID, appendEscaped)
+}
+
+// appendAncestors appends the ancestors of a process, its parent first, each as name[pid]. The name goes through
+// appendName.
+func appendAncestors(b []byte, p *event.Process, separator byte, appendName func([]byte, string) []byte) []byte {
+	for i, pid := range p.Ancestors {
+		comm := ""
+		if i < len(p.AncestorComms) {
+			comm = p.AncestorComms[i]
+		}
+		if i > 0 {
+			b = append(b, separator)
+		}
+		b = appendNameAndPID(b, comm, pid, appendName)
+	}
+	return b
+}
+
+func appendNameAndPID(b []byte, comm string, pid int32, appendName func([]byte, string) []byte) []byte {
+	if comm == "" {
+		comm = "?"
+	}
+	b = append(appendName(b, comm), '[')
+	b = strconv.AppendInt(b, int64(pid), 10)
 	return append(b, ']')
 }
 

@@ -42,7 +42,7 @@ func TestLineForm(t *testing.T) {
 		{"overflow", event.Event{Mask: fanotify.Overflow, Scope: "/srv\n"},
 			`T  -- an unknown number of events lost under /srv\n: the kernel's queue overflowed`},
 	} {
-		form := newLineForm("T", '\n', false)
+		form := newLineForm("T", '\n', false, false)
 		if got := string(form.append(nil, &test.event)); got != test.want+"\n" {
 			t.Errorf("%s:\n got %q\nwant %q", test.name, got, test.want+"\n")
 		}
@@ -51,7 +51,7 @@ func TestLineForm(t *testing.T) {
 
 // Columns widen with what was seen, so that the next line stands below it.
 func TestLineFormAligns(t *testing.T) {
-	form := newLineForm("T", '\n', false)
+	form := newLineForm("T", '\n', false, false)
 	long := event.Event{
 		Mask: fanotify.Create | fanotify.Modify | fanotify.Attrib | fanotify.CloseWrite, Path: "/a", PathState: event.PathExact,
 		PID: 4194304, Process: &event.Process{Comm: "füünfzehn bytes"},
@@ -77,13 +77,13 @@ func TestLineFormInColor(t *testing.T) {
 		{fanotify.Rename, "T  ?               \x1b[36mrename\x1b[0m                     /a -> ?\n"},
 		{fanotify.Open, "T  ?               \x1b[2mopen\x1b[0m                       /a\n"},
 	} {
-		form := newLineForm("T", '\n', true)
+		form := newLineForm("T", '\n', true, false)
 		e := &event.Event{Mask: test.mask, Path: "/a", PathState: event.PathExact}
 		if got := string(form.append(nil, e)); got != test.want {
 			t.Errorf("%v: got %q, want %q", test.mask, got, test.want)
 		}
 	}
-	got := string(newLineForm("T", '\n', true).append(nil, &event.Event{Lost: 2}))
+	got := string(newLineForm("T", '\n', true, false).append(nil, &event.Event{Lost: 2}))
 	if want := "T  \x1b[1;31m-- 2 events lost: the output was not read fast enough\x1b[0m\n"; got != want {
 		t.Errorf("lost: got %q, want %q", got, want)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"fanlight/rule"
 	"fanlight/watch"
 )
 
@@ -39,29 +38,28 @@ const unwritten = "the output is too slow: what was pending is not written"
 func newWatchCommand() *cobra.Command {
 	var o watchOptions
 	cmd := &cobra.Command{
-		Use:                   "watch [FLAGS] [PATH...]",
+		Use:                   "watch [FLAGS] [PATH...] [-- COMMAND [ARG...]]",
 		Short:                 "show what happens to files, as it happens",
 		Long:                  watchLong,
 		Example:               watchExamples,
 		Annotations:           map[string]string{moreKey: watchMore},
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, roots []string) error {
-			if cmd.ArgsLenAtDash() >= 0 && cmd.ArgsLenAtDash() < len(roots) {
-				return errors.New("a command behind -- can't be run yet: run it beside the watch")
+			var words []string
+			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+				if roots, words = roots[:dash], roots[dash:]; len(words) == 0 || words[0] == "" {
+					return errors.New("no command behind --")
+				}
 			}
 			if slices.Contains(roots, "") {
 				return errors.New("a path is empty: without any path the whole machine is watched")
 			}
-			if err := o.check(cmd.Flags()); err != nil {
+			if err := o.check(cmd.Flags(), len(words) > 0); err != nil {
 				return err
 			}
-			r, err := o.rule()
+			filter, events, err := o.filter()
 			if err != nil {
 				return err
-			}
-			match, err := rule.Compile(r)
-			if err != nil {
-				return fmt.Errorf("--%w", err) // the fields of a rule are named as the flags are
 			}
 			form, err := o.form(cmd.OutOrStdout())
 			if err != nil {
@@ -69,10 +67,19 @@ func newWatchCommand() *cobra.Command {
 			}
 			run := &watchRun{
 				watchOptions: o,
-				config:       o.config(roots, r),
-				stream:       stream{match: match, form: form, count: o.count},
+				config:       o.config(roots, events),
+				stream:       stream{filter: filter, form: form, count: o.count},
 				stdout:       cmd.OutOrStdout(),
 				stderr:       cmd.ErrOrStderr(),
+			}
+			if o.settle > 0 {
+				run.stream.gathered = newGathering(o.settle)
+			}
+			if len(words) > 0 {
+				if run.command, err = findCommand(words); err != nil {
+					return err
+				}
+				filter.self = int32(os.Getpid())
 			}
 			return run.run(cmd.Context())
 		},
@@ -86,12 +93,20 @@ type watchRun struct {
 	watchOptions
 	config         watch.Config
 	stream         stream
+	command        *command // nil without
 	stdout, stderr io.Writer
 }
 
-// run watches until something ends it. Whatever blocks, it returns within a second after ctx ended.
-func (w *watchRun) run(ctx context.Context) error {
-	ctx, end := context.WithCancelCause(ctx)
+// run watches until something ends it. Whatever blocks, it returns within a second after told ended. With a command it
+// ends when that has ended and what it did is written; only then a signal says to hurry.
+func (w *watchRun) run(told context.Context) error {
+	ctx, end := context.WithCancelCause(told)
+	hurry := ctx.Done()
+	if w.command != nil {
+		ctx, end = context.WithCancelCause(context.WithoutCancel(told))
+		hurry = w.command.hurry
+		w.command.catchSignals(w.output != "")
+	}
 	defer end(nil)
 
 	// Caught, and not ignored, so that a write to a closed pipe fails with EPIPE.
@@ -100,11 +115,17 @@ func (w *watchRun) run(ctx context.Context) error {
 	pending, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer giveUp()
 	ended := make(chan error, 1)
-	go func() { ended <- w.watch(ctx, end, pending) }()
+	go func() {
+		err := w.watch(told, ctx, end, pending)
+		if w.command != nil {
+			err = w.command.finish(err, func(text string) { say(w.stderr, text) })
+		}
+		ended <- err
+	}()
 	select {
 	case err := <-ended:
 		return err
-	case <-ctx.Done():
+	case <-hurry:
 	}
 
 	time.AfterFunc(drainTime, giveUp)
@@ -115,13 +136,22 @@ func (w *watchRun) run(ctx context.Context) error {
 		if context.Cause(ctx) != errHangup {
 			say(w.stderr, unwritten)
 		}
+		if w.command != nil {
+			return w.command.outcome()
+		}
 		return w.outcome(ctx)
 	}
 }
 
+// errCommand is why a watch ends with its command.
+var errCommand = errors.New("the command has ended")
+
 // watch opens the output and the watch and writes events until ctx ends, and then those that happened before, until
-// pending ends. It ends ctx when there is another reason.
-func (w *watchRun) watch(ctx context.Context, end context.CancelCauseFunc, pending context.Context) error {
+// pending ends. It ends ctx when there is another reason. The command is started when everything is watched, unless
+// told has ended.
+func (w *watchRun) watch(
+	told, ctx context.Context, end context.CancelCauseFunc, pending context.Context,
+) error {
 	out, err := openOutput(w.output, w.stdout)
 	if err != nil {
 		return failed(err)
@@ -134,6 +164,9 @@ func (w *watchRun) watch(ctx context.Context, end context.CancelCauseFunc, pendi
 	defer watcher.Close()
 
 	coverage := watcher.Coverage()
+	if w.command != nil && unseenProcesses(coverage) {
+		return failed(explain(fmt.Errorf("what a command does can't be told from what others do: %w", unix.EPERM)))
+	}
 	if text := refusals(coverage); text != "" {
 		say(w.stderr, text)
 	}
@@ -148,10 +181,21 @@ func (w *watchRun) watch(ctx context.Context, end context.CancelCauseFunc, pendi
 		defer w.reopenOnSIGHUP(out)()
 	}
 	fmt.Fprintf(w.stderr, "ready: %s\n", watched(coverage))
+	if w.command != nil {
+		if told.Err() != nil {
+			return failed(errors.New("told to end before the command was started"))
+		}
+		if err := w.command.start(func() { end(errCommand) }); err != nil {
+			return err
+		}
+	}
 	w.stream.wrote = w.startTimers(end)
+	w.stream.early = func(number uint64, why string) {
+		say(w.stderr, fmt.Sprintf("batch %d is written before it settled: %s", number, why))
+	}
 
 	context.AfterFunc(ctx, watcher.Stop)
-	err = w.stream.run(pending, watcher.Events(pending))
+	err = w.stream.run(pending, watcher.Events)
 	if sum, ok := w.stream.form.(*summary); ok && err == nil {
 		_, err = out.Write(sum.finish(nil))
 	}
@@ -206,6 +250,11 @@ func (w *watchRun) reopenOnSIGHUP(out *output) (stop func()) {
 		close(hangups)
 		done.Wait()
 	}
+}
+
+// unseenProcesses reports whether events don't tell whose they are.
+func unseenProcesses(coverage []watch.Coverage) bool {
+	return slices.ContainsFunc(coverage, func(c watch.Coverage) bool { return slices.Contains(c.Unseen, watch.UnseenProcesses) })
 }
 
 // explain says what a person at a terminal can do about an error of the kernel.

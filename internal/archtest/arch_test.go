@@ -26,6 +26,9 @@ var imports = map[string][]string{
 		"fanlight/internal/mounts", "fanlight/internal/process", "fanlight/internal/rawsys",
 		"golang.org/x/sys/unix",
 	},
+	"internal/doctor": {
+		"fanlight/fanotify", "fanlight/internal/mounts", "github.com/moby/sys/mountinfo", "golang.org/x/sys/unix",
+	},
 	"internal/fnmatch": {},
 	"internal/mounts":  {"fanlight/fanotify", "github.com/moby/sys/mountinfo", "golang.org/x/sys/unix"},
 	"internal/process": {"fanlight/event", "golang.org/x/sys/unix"},
@@ -33,6 +36,7 @@ var imports = map[string][]string{
 	"internal/fstest":  {"github.com/moby/sys/mountinfo", "golang.org/x/sys/unix"},
 	"cmd/fanlight":     {everything},
 	"bench":            {everything},
+	"bench/loop":       {"fanlight/fanotify"},
 }
 
 const everything = "everything"

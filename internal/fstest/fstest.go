@@ -13,14 +13,16 @@ import (
 
 // The kinds of filesystem that [New] makes.
 const (
-	Tmpfs     = "tmpfs"
-	Ext2      = "ext2"
-	Ext4      = "ext4"
-	XFS       = "xfs"
-	Btrfs     = "btrfs"           // the top level
-	Subvolume = "btrfs-subvolume" // a btrfs subvolume, mounted by itself
-	Overlay   = "overlay"         // on tmpfs, with an empty lower directory
-	FUSE      = "fuse"            // bindfs on tmpfs
+	Tmpfs         = "tmpfs"
+	Ext2          = "ext2"
+	Ext3          = "ext3"
+	Ext4          = "ext4"
+	XFS           = "xfs"
+	Btrfs         = "btrfs"           // the top level
+	Subvolume     = "btrfs-subvolume" // a btrfs subvolume, mounted by itself
+	Overlay       = "overlay"         // on tmpfs, with an empty lower directory
+	OverlayExport = "overlay-export"  // likewise, with handles that can be opened (index=on, nfs_export=on)
+	FUSE          = "fuse"            // bindfs on tmpfs
 )
 
 // Kinds are the filesystems that everything has to work on.
@@ -47,17 +49,29 @@ func New(t testing.TB, kind string, options ...string) string {
 	switch kind {
 	case Tmpfs:
 		mount(t, "tmpfs", dir, "tmpfs", slices.Concat([]string{"mode=755"}, options)...)
-	case Ext2, Ext4, XFS, Btrfs:
+	case Ext2, Ext3, Ext4, XFS, Btrfs:
 		newOnDevice(t, kind, dir, options)
 	case Subvolume:
 		newSubvolume(t, dir, options)
 	case Overlay:
-		newOverlay(t, dir, options)
+		newOverlay(t, New(t, Tmpfs), dir, options)
+	case OverlayExport:
+		newOverlay(t, New(t, Tmpfs), dir, slices.Concat([]string{"index=on", "nfs_export=on"}, options))
 	case FUSE:
 		newFUSE(t, dir, options)
 	default:
 		t.Fatalf("fstest knows no filesystem %q", kind)
 	}
+	return dir
+}
+
+// OverlayOn mounts an overlay filesystem on a new directory, which it returns, until the test ends. Its layers are the
+// directories lower, upper and work in base, which are made unless they are there.
+func OverlayOn(t testing.TB, base string, options ...string) string {
+	t.Helper()
+	needNamespace(t)
+	dir := newDir(t)
+	newOverlay(t, base, dir, options)
 	return dir
 }
 
@@ -122,7 +136,7 @@ func newOnDevice(t testing.TB, kind, dir string, options []string) {
 	}
 	defer device.Close()
 	mount(t, device.Name(), dir, kind, options...)
-	err = os.Remove(filepath.Join(dir, "lost+found")) // which mkfs.ext4 makes
+	err = os.Remove(filepath.Join(dir, "lost+found")) // which mkfs makes for ext2 and its successors
 	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EROFS) {
 		t.Fatal(err)
 	}
@@ -147,13 +161,12 @@ func newSubvolume(t testing.TB, dir string, options []string) {
 	mount(t, device.Name(), dir, "btrfs", slices.Concat([]string{"subvol=subvolume"}, options)...)
 }
 
-func newOverlay(t testing.TB, dir string, options []string) {
+func newOverlay(t testing.TB, base, dir string, options []string) {
 	t.Helper()
-	base := New(t, Tmpfs)
 	var layers []string
 	for _, layer := range []string{"lower", "upper", "work"} {
 		path := filepath.Join(base, layer)
-		if err := os.Mkdir(path, 0o755); err != nil {
+		if err := os.MkdirAll(path, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		layers = append(layers, layer+"dir="+path)

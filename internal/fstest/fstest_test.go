@@ -15,14 +15,16 @@ import (
 
 // magics are what statfs(2) says of each kind.
 var magics = map[string]int64{
-	Tmpfs:     unix.TMPFS_MAGIC,
-	Ext2:      unix.EXT2_SUPER_MAGIC,
-	Ext4:      unix.EXT4_SUPER_MAGIC,
-	XFS:       unix.XFS_SUPER_MAGIC,
-	Btrfs:     unix.BTRFS_SUPER_MAGIC,
-	Subvolume: unix.BTRFS_SUPER_MAGIC,
-	Overlay:   unix.OVERLAYFS_SUPER_MAGIC,
-	FUSE:      unix.FUSE_SUPER_MAGIC,
+	Tmpfs:         unix.TMPFS_MAGIC,
+	Ext2:          unix.EXT2_SUPER_MAGIC,
+	Ext3:          unix.EXT3_SUPER_MAGIC,
+	Ext4:          unix.EXT4_SUPER_MAGIC,
+	XFS:           unix.XFS_SUPER_MAGIC,
+	Btrfs:         unix.BTRFS_SUPER_MAGIC,
+	Subvolume:     unix.BTRFS_SUPER_MAGIC,
+	Overlay:       unix.OVERLAYFS_SUPER_MAGIC,
+	OverlayExport: unix.OVERLAYFS_SUPER_MAGIC,
+	FUSE:          unix.FUSE_SUPER_MAGIC,
 }
 
 func TestNew(t *testing.T) {
@@ -137,6 +139,43 @@ func TestSubvolume(t *testing.T) {
 	info := mountOf(t, New(t, Subvolume))
 	if info.Root != "/subvolume" {
 		t.Errorf("the root of the mount is %q", info.Root)
+	}
+}
+
+// TestType asks the mount table, which tells ext2, ext3 and ext4 apart.
+func TestType(t *testing.T) {
+	for _, kind := range []string{Ext2, Ext3, Ext4} {
+		if info := mountOf(t, New(t, kind)); info.FSType != kind {
+			t.Errorf("%s is mounted as %s", kind, info.FSType)
+		}
+	}
+}
+
+func TestOverlayOn(t *testing.T) {
+	base := New(t, Ext4)
+	lower, upper := filepath.Join(base, "lower"), filepath.Join(base, "upper")
+	if err := errors.Join(os.Mkdir(lower, 0o755), os.WriteFile(filepath.Join(lower, "old"), []byte("x"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	dir := OverlayOn(t, base)
+	if text, err := os.ReadFile(filepath.Join(dir, "old")); err != nil || string(text) != "x" {
+		t.Errorf("what is in lower reads %q, %v", text, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "new"), []byte("y"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(upper, "new")); err != nil || string(text) != "y" {
+		t.Errorf("upper holds %q, %v", text, err)
+	}
+}
+
+// TestOverlayExport asks for handles that can be opened, which Overlay has none of.
+func TestOverlayExport(t *testing.T) {
+	for kind, want := range map[string]error{Overlay: unix.EOPNOTSUPP, OverlayExport: nil} {
+		_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, New(t, kind), 0)
+		if err != want {
+			t.Errorf("%s: a handle to open: %v, want %v", kind, err, want)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ const imageSize = 1 << 30
 // images are new.
 var makers = map[string][]string{
 	Ext2:  {"mkfs.ext2", "-q", "-F", "-i", "8192", "-E", "nodiscard"},
+	Ext3:  {"mkfs.ext3", "-q", "-F", "-i", "8192", "-E", "nodiscard"},
 	Ext4:  {"mkfs.ext4", "-q", "-F", "-i", "8192", "-E", "nodiscard"},
 	XFS:   {"mkfs.xfs", "-q", "-f", "-K"},
 	Btrfs: {"mkfs.btrfs", "-q", "-f", "-K"},

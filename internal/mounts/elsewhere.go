@@ -87,7 +87,12 @@ func readNamespace(pid int, link string) (*Table, error) {
 			return newTable(all, true), nil
 		}
 	}
-	infos, err := mountinfo.PidMountInfo(pid)
+	file, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	infos, err := mountinfo.GetMountsFromReader(file, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -180,41 +180,45 @@ func (t *Table) facts(pid int32, e *entry) (*event.Process, bool) {
 		return nil, false // gone while we read: what came before may be half of a process
 	}
 	p.Comm = string(comm)
-	p.Ancestors = t.ancestors(p.PPID)
+	p.Ancestors, p.AncestorComms = t.ancestors(p.PPID)
 	return p, true
 }
 
 // maxAncestors bounds the chain of parents.
 const maxAncestors = 64
 
-// ancestors returns ppid, its parent and so on.
-func (t *Table) ancestors(ppid int32) []int32 {
-	var chain []int32
-	for ppid > 0 && len(chain) < maxAncestors {
-		chain = append(chain, ppid)
+// ancestors returns ppid, its parent and so on, with their names.
+func (t *Table) ancestors(ppid int32) (pids []int32, comms []string) {
+	for ppid > 0 && len(pids) < maxAncestors {
+		pids = append(pids, ppid)
 		if e := t.known[ppid]; e != nil && e.round == t.round && e.facts.State == event.ProcessLive {
-			return append(chain, e.facts.Ancestors...)
+			return append(pids, e.facts.Ancestors...), append(append(comms, e.facts.Comm), e.facts.AncestorComms...)
 		}
-		ppid = t.parent(ppid)
+		var comm string
+		ppid, comm = t.parent(ppid)
+		comms = append(comms, comm)
 	}
-	return chain
+	return pids, comms
 }
 
-// parent returns the parent of a process, 0 when it is not known.
-func (t *Table) parent(pid int32) int32 {
+// parent returns the parent of a process, 0 when it is not known, and the name of the process itself.
+func (t *Table) parent(pid int32) (ppid int32, comm string) {
 	path := strconv.AppendInt(append(t.path[:0], "/proc/"...), int64(pid), 10)
 	stat := t.file(unix.AT_FDCWD, string(append(path, "/stat"...)))
 	// The name in parentheses may hold anything; the fields behind it don't hold parentheses.
-	rest := stat[bytes.LastIndexByte(stat, ')')+1:]
-	fields := bytes.Fields(rest)
+	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+	if open < 0 || end < open {
+		return 0, ""
+	}
+	fields := bytes.Fields(stat[end+1:])
 	if len(fields) < 2 {
-		return 0
+		return 0, ""
 	}
-	ppid, err := strconv.ParseInt(string(fields[1]), 10, 32)
+	n, err := strconv.ParseInt(string(fields[1]), 10, 32)
 	if err != nil {
-		return 0
+		return 0, ""
 	}
-	return int32(ppid)
+	return int32(n), string(stat[open+1 : end])
 }
 
 // check finds out whether the process still lives, and what it changed.

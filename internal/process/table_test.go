@@ -158,7 +158,7 @@ func TestLife(t *testing.T) {
 	table := newTable(t)
 	want := event.Process{
 		PID: c.pid(), PPID: int32(os.Getpid()), UID: 0, Comm: "exe", Exe: exe, Cwd: cwd, State: event.ProcessLive,
-		Ancestors: ancestorsOf(t, c.pid()),
+		Ancestors: ancestorsOf(t, c.pid()), AncestorComms: commsOf(t, ancestorsOf(t, c.pid())),
 	}
 	first := table.Lookup(c.pid())
 	check(t, first, want)
@@ -247,13 +247,30 @@ func TestAncestors(t *testing.T) {
 	c := newChild(t, nil)
 	c.tell(`comm "x) R 1 (y"`, "ok")
 	table := newTable(t)
-	if got, want := table.ancestors(c.pid()), append([]int32{c.pid()}, ancestorsOf(t, c.pid())...); !slices.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
+	pids, comms := table.ancestors(c.pid())
+	if want := append([]int32{c.pid()}, ancestorsOf(t, c.pid())...); !slices.Equal(pids, want) {
+		t.Errorf("%v, want %v", pids, want)
+	}
+	if want := commsOf(t, pids); !slices.Equal(comms, want) || comms[0] != "x) R 1 (y" {
+		t.Errorf("%q, want %q", comms, want)
 	}
 	table.Lookup(int32(os.Getpid()))
-	if got, want := table.Lookup(c.pid()).Ancestors, ancestorsOf(t, c.pid()); !slices.Equal(got, want) {
-		t.Errorf("by what is known: %v, want %v", got, want)
+	got := table.Lookup(c.pid())
+	if want := ancestorsOf(t, c.pid()); !slices.Equal(got.Ancestors, want) || !slices.Equal(got.AncestorComms, commsOf(t, want)) {
+		t.Errorf("by what is known: %v %q, want %v", got.Ancestors, got.AncestorComms, want)
 	}
+}
+
+// commsOf returns the names of processes.
+func commsOf(t *testing.T, pids []int32) []string {
+	t.Helper()
+	var comms []string
+	for _, pid := range pids {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		must(t, err)
+		comms = append(comms, strings.TrimSuffix(string(comm), "\n"))
+	}
+	return comms
 }
 
 func TestDiesBetweenRounds(t *testing.T) {
