@@ -36,6 +36,7 @@
 // # What it can't see
 //
 // Changes that don't go through this kernel's files: writes by other machines to a network filesystem, writes through
-// a memory mapping (fanotify(7)). A filesystem that refuses a filesystem mark is not watched, see Coverage.
+// a memory mapping (fanotify(7)). A filesystem that refuses a mark for all of it, and everything without privilege, is
+// watched by a mark on each directory, which sees less: Coverage says what.
 // Of a filesystem whose every mount is covered by another, directories that were not met before have no paths.
 package watch

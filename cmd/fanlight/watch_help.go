@@ -5,7 +5,8 @@ package main
 const watchLong = `Watch shows what happens to the files under each PATH (a directory, a file or a
 mount point), with everything below it and whatever is mounted there. Without a
 PATH it watches the whole machine: every mounted filesystem but the kernel's own
-pseudo filesystems. It needs root (CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH). Mounts
+pseudo filesystems. It needs root (CAP_SYS_ADMIN, CAP_DAC_READ_SEARCH); without,
+paths that the user may read can be watched, and processes are not known. Mounts
 are looked at once, at the start.
 
 With a COMMAND behind -- it runs that, shows all that it and its children did to
