@@ -82,6 +82,43 @@ type processForm struct {
 	Cwd     string  `json:"cwd"`
 	CwdRaw  *string `json:"cwd_raw"`
 	State   string  `json:"state"`
+
+	GID          *uint32  `json:"gid"`
+	LoginUID     *uint32  `json:"login_uid"`
+	Start        *string  `json:"start"`
+	Cmdline      []string `json:"cmdline"`
+	CmdlineRaw   *string  `json:"cmdline_raw"`
+	Cgroup       string   `json:"cgroup"`
+	CgroupRaw    *string  `json:"cgroup_raw"`
+	Container    string   `json:"container"`
+	ContainerRaw *string  `json:"container_raw"`
+	Ancestors    []int32  `json:"ancestors"`
+}
+
+// details returns the details of a process, nil if there are none.
+func (p *processForm) details(raw *rawForms) (*Details, error) {
+	d := Details{GID: NoUID, LoginUID: NoUID, Cmdline: p.Cmdline, Cgroup: raw.text("process.cgroup_raw", p.Cgroup, p.CgroupRaw)}
+	if p.CmdlineRaw != nil {
+		d.Cmdline = strings.Split(strings.TrimSuffix(raw.text("process.cmdline_raw", "", p.CmdlineRaw), "\x00"), "\x00")
+	}
+	if p.GID != nil {
+		d.GID = *p.GID
+	}
+	if p.LoginUID != nil {
+		d.LoginUID = *p.LoginUID
+	}
+	if p.Start != nil {
+		start, err := time.Parse(time.RFC3339Nano, *p.Start)
+		if err != nil {
+			return nil, fmt.Errorf("process.start: %w", err)
+		}
+		d.Start = start.UTC()
+	}
+	if d.GID == NoUID && d.LoginUID == NoUID && d.Start.IsZero() && len(d.Cmdline) == 0 && d.Cgroup == "" &&
+		p.Container == "" && p.ContainerRaw == nil && len(p.Ancestors) == 0 {
+		return nil, nil
+	}
+	return &d, nil
 }
 
 func (f *eventForm) event() (Event, error) {
@@ -113,6 +150,12 @@ func (f *eventForm) event() (Event, error) {
 			e.Process.UID = *p.UID
 		}
 		_ = e.Process.State.UnmarshalText([]byte(p.State))
+		e.Process.Container = raw.text("process.container_raw", p.Container, p.ContainerRaw)
+		e.Process.Ancestors = p.Ancestors
+		var err error
+		if e.Process.Details, err = p.details(&raw); err != nil {
+			return Event{}, err
+		}
 	}
 	if f.FSError != nil || f.ErrorCount != nil {
 		e.FSError = &FSError{Errno: or(f.FSError), Count: or(f.ErrorCount)}

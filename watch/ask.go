@@ -10,12 +10,14 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/mounts"
 )
 
 // filesystem is a watched filesystem, as the kernel is asked through it.
 type filesystem struct {
-	id    fanotify.FSID
-	point string
+	id     fanotify.FSID
+	point  string
+	device mounts.Device
 	// fd is a descriptor of the mount, -1 most of the time: it is open only while events are handled, because it would
 	// keep the filesystem from being unmounted.
 	fd    int

@@ -19,12 +19,15 @@ type reader struct {
 	group     *fanotify.Group
 	pending   pending
 	tree      *tree
-	processes process.Table
+	processes *process.Table
 	counts    *counters
 	whole     bool   // everything on the marked filesystems is watched
 	scope     string // of an overflow
 	missed    bool   // events of this round that may be of interest can't be placed
 	self      int32
+
+	programs map[fanotify.Handle]program
+	drained  uint64 // pending.total when the table of processes was last told what came meanwhile
 
 	now   time.Time // when what is being handled was read
 	out   *batch
@@ -33,14 +36,19 @@ type reader struct {
 	nmove int
 }
 
-func newReader(config Config, group *fanotify.Group, p *plan, q *queue, counts *counters) (*reader, error) {
+func newReader(
+	config Config, group *fanotify.Group, p *plan, processes *process.Table, q *queue, counts *counters,
+) (*reader, error) {
 	r := &reader{
-		config: config, group: group, counts: counts, queue: q, whole: p.whole, scope: p.scope(),
+		config: config, group: group, processes: processes, counts: counts, programs: map[fanotify.Handle]program{}, queue: q, whole: p.whole, scope: p.scope(),
 		self: int32(os.Getpid()), out: q.take(),
 	}
 	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
 	var err error
 	r.tree, err = newTree(p, &r.pending, config.MaxDirs)
+	for _, at := range p.places {
+		processes.Marked(at.mount.Device.Major, at.mount.Device.Minor)
+	}
 	return r, err
 }
 
@@ -54,8 +62,14 @@ func (r *reader) run(ctx context.Context) error {
 			ending, last = true, r.counts.read.Load()+r.waiting()
 		}
 		n, err := r.pending.read()
-		if err == nil && len(r.pending.batches) > 0 {
+		switch {
+		case err != nil:
+		case len(r.pending.batches) > 0:
 			err = r.handleAll()
+		default:
+			r.processes.Drain()
+			r.processes.Idle()
+			r.countProcesses()
 		}
 		switch {
 		case errors.Is(err, os.ErrClosed):
@@ -69,11 +83,25 @@ func (r *reader) run(ctx context.Context) error {
 		}
 		// What comes first is read at once, when its process is most likely still there; what follows is gathered.
 		if n == 0 {
-			_ = r.group.Wait(ctx) // an error shows again at the next read
+			r.wait(ctx)
 		} else {
 			r.pause(ctx)
 		}
 	}
+}
+
+// feedInterval is how long what the kernel tells of processes may wait while nothing happens to files: its buffer holds
+// what starts and ends in that time on a machine that does nothing else.
+const feedInterval = 250 * time.Millisecond
+
+// wait waits for an event.
+func (r *reader) wait(ctx context.Context) {
+	if r.processes.Connected() {
+		timed, cancel := context.WithTimeout(ctx, feedInterval)
+		defer cancel()
+		ctx = timed
+	}
+	_ = r.group.Wait(ctx) // an error shows again at the next read
 }
 
 // pause waits for the latency budget, so that the next read takes many events.
@@ -131,6 +159,7 @@ func (r *reader) handleAll() error {
 				continue
 			}
 			r.counts.read.Add(1)
+			r.drain()
 			r.handle(e)
 			if r.out.full() || len(r.out.events) >= r.config.MaxQueued {
 				r.tree.closeMounts()
@@ -148,10 +177,22 @@ func (r *reader) handleAll() error {
 		r.tree.settle()
 		r.processes.Idle()
 	}
+	r.countProcesses()
 	r.tree.closeMounts() // before anybody sees the events, who may want to unmount
 	r.flush()
 	return nil
 }
+
+// drain brings the table of processes up to what was read: it is never behind the queue.
+func (r *reader) drain() {
+	if r.drained != r.pending.total {
+		r.drained = r.pending.total
+		r.processes.Drain()
+	}
+}
+
+// countProcesses publishes what the table of processes counts.
+func (r *reader) countProcesses() { r.counts.overruns.Store(r.processes.Stats().Overruns) }
 
 // flush hands the events over.
 func (r *reader) flush() {
@@ -164,6 +205,7 @@ func (r *reader) flush() {
 // overflow notes that the kernel's queue overflowed: no directory is where it was any more.
 func (r *reader) overflow() {
 	r.tree.rebuild()
+	r.processes.Lost()
 	r.tellOverflow()
 }
 

@@ -142,7 +142,9 @@ func (t *tree) plant(at place) error {
 		return rootError(at.mount.Point, err)
 	}
 	if t.systems[handle.FSID()] == nil {
-		t.systems[handle.FSID()] = &filesystem{id: handle.FSID(), point: at.mount.Point, fd: -1}
+		t.systems[handle.FSID()] = &filesystem{
+			id: handle.FSID(), point: at.mount.Point, device: at.mount.Device, fd: -1,
+		}
 	}
 	n := t.nodes[handle]
 	if n == nil {

@@ -11,6 +11,7 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/process"
 )
 
 // Changes is what a Config without Events watches.
@@ -42,6 +43,9 @@ type Config struct {
 	KeepThread bool
 	// NoProcesses leaves out the facts about processes; events keep their pid.
 	NoProcesses bool
+	// ProcessDetails adds event.Details and containers to what is found out about processes: for each, some more files of
+	// /proc are read, while it lives.
+	ProcessDetails bool
 	// OwnEvents reports what this process itself does, too.
 	OwnEvents bool
 	// LimitedQueue leaves the kernel's queue at fs.fanotify.max_queued_events, beyond which events are lost in an
@@ -62,6 +66,7 @@ type Config struct {
 type Watcher struct {
 	group    *fanotify.Group
 	coverage []Coverage
+	sources  process.Sources
 	queue    *queue
 	counts   counters
 
@@ -84,10 +89,14 @@ type Stats struct {
 	Delivered uint64 // events given to the consumer
 	Lost      uint64 // events that the consumer was too slow for
 	Overflows uint64 // queue overflows: an unknown number of events each
+
+	// ProcessOverruns is how often what the kernel tells of processes came faster than it was read. For a moment, events
+	// have their pid alone then.
+	ProcessOverruns uint64
 }
 
 type counters struct {
-	read, overflows atomic.Uint64
+	read, overflows, overruns atomic.Uint64
 }
 
 // New starts watching: when it returns, every mark is in place, and what happens from then on is delivered. It needs
@@ -113,17 +122,25 @@ func prepare(config Config) (*Watcher, *reader, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	w := &Watcher{group: group, queue: newQueue(config.MaxQueued)}
+	processes := &process.Table{Details: config.ProcessDetails}
+	mask := config.Events | needed
+	if !config.NoProcesses {
+		if w.sources = processes.Connect(); w.sources.Connector == nil {
+			mask |= fanotify.OpenExec
+		}
+	}
 	p, err := newPlan(config.Roots)
 	if err == nil {
-		err = p.mark(group, config.Events|needed)
+		err = p.mark(group, mask)
 	}
-	w := &Watcher{group: group, queue: newQueue(config.MaxQueued)}
 	var r *reader
 	if err == nil {
 		w.coverage = p.coverage
-		r, err = newReader(config, group, p, w.queue, &w.counts)
+		r, err = newReader(config, group, p, processes, w.queue, &w.counts)
 	}
 	if err != nil {
+		processes.Close()
 		group.Close()
 		return nil, nil, err
 	}
@@ -197,10 +214,15 @@ func (w *Watcher) Close() error {
 // Coverage says what is watched and what is not, in the order of the roots and then of mounting.
 func (w *Watcher) Coverage() []Coverage { return w.coverage }
 
+// ProcessErr says why the kernel doesn't tell of processes: what short-lived ones were is found out only as far as
+// /proc still knows. It is nil when the kernel does, and with NoProcesses.
+func (w *Watcher) ProcessErr() error { return errors.Join(w.sources.Connector, w.sources.Accounting) }
+
 // Stats returns counters since New.
 func (w *Watcher) Stats() Stats {
 	delivered, lost := w.queue.counts()
 	return Stats{
 		Read: w.counts.read.Load(), Delivered: delivered, Lost: lost, Overflows: w.counts.overflows.Load(),
+		ProcessOverruns: w.counts.overruns.Load(),
 	}
 }
