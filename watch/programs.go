@@ -29,8 +29,10 @@ func (r *reader) opened(e *fanotify.Event, dir *node, name []byte) {
 		return
 	}
 	start := len(r.out.text)
-	if dir != nil && dir.worst == event.PathExact {
-		r.appendEntry(dir, name)
+	if dir != nil {
+		if r.tree.conclude(dir); dir.worst == event.PathExact {
+			r.appendEntry(dir, name)
+		}
 	}
 	path := r.out.text[start:]
 	child := e.Object()

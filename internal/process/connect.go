@@ -97,7 +97,7 @@ func (t *Table) Lost() {
 		h.lossy = h.idles + settledAfter
 		for _, task := range h.known {
 			task.blurred = task.blurred || len(task.records) > 0 || len(task.eras) > 1
-			task.records, task.fresh = task.records[:0], false
+			task.records, task.settled, task.fresh = task.records[:0], 0, false
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (t *task) opened(r record) {
 	t.fresh = false
 	if len(t.records) == maxRecords {
 		t.blurred = true
-		t.records = t.records[:0]
+		t.records, t.settled = t.records[:0], 0
 	}
 	t.records = append(t.records, r)
 }
@@ -86,24 +86,25 @@ func (t *task) settle(stamp uint64) {
 	}
 	// Which records belong to what is settled, and which to an execve that is yet to be told?
 	t.blurred = false
-	switch i := t.match(settled.program); {
+	i := t.match(settled.program)
+	switch {
 	case t.heads() <= execs:
-		t.records = t.records[:0]
-	case i >= 0:
+		i = len(t.records)
+	case i >= t.settled:
 		for i++; i < len(t.records) && t.records[i].loader; i++ {
 		}
-		t.records = append(t.records[:0], t.records[i:]...)
 	default:
-		t.records = t.records[:0]
 		t.blurred = true
+		i = len(t.records)
 	}
+	t.settled = i
 }
 
 // heads returns how many records may be of programs.
 func (t *task) heads() int {
 	n := 0
-	for i := range t.records {
-		if !t.records[i].loader {
+	for i := range t.records[t.settled:] {
+		if !t.records[t.settled+i].loader {
 			n++
 		}
 	}
@@ -123,6 +124,11 @@ func (t *task) match(p *program) int {
 // candidates returns the eras that the event at hand may be from. The queue has a record of every program on a marked
 // device, between what the process did before and after.
 func (t *task) candidates(marked map[uint64]bool, lossy bool) []era {
+	p := t.last().program
+	i := t.match(p)
+	if i >= 0 && !p.pathKnown && t.records[i].path != "" {
+		p.pathKnown, p.path = true, t.records[i].path
+	}
 	execs, latest := 0, 0
 	for i := 1; i < len(t.eras); i++ {
 		if t.eras[i].exec {
@@ -133,11 +139,9 @@ func (t *task) candidates(marked map[uint64]bool, lossy bool) []era {
 	if execs == 0 || t.blurred || lossy {
 		return t.eras
 	}
-	p := t.last().program
-	i := t.match(p)
-	if i < 0 {
+	if i < t.settled {
 		unnamed := func(r record) bool { return r.id == fileID{} }
-		if execs == 1 && marked[p.id.dev] && !slices.ContainsFunc(t.records, unnamed) {
+		if execs == 1 && marked[p.id.dev] && !slices.ContainsFunc(t.records[t.settled:], unnamed) {
 			return t.eras[:latest] // it is yet to come
 		}
 		return t.eras
@@ -150,27 +154,32 @@ func (t *task) candidates(marked map[uint64]bool, lossy bool) []era {
 	if execs > 1 && t.heads() < execs {
 		return t.eras // the kernel has merged equal ones
 	}
-	if !p.pathKnown {
-		p.pathKnown, p.path = true, t.records[i].path
-	}
 	return t.eras[latest:]
 }
 
 // endedAs takes what the kernel says of the process at its end. It is right where what was inherited is not: a process
-// may make one that counts as its parent's child.
+// may make one that counts as its parent's child (CLONE_PARENT).
 func (t *task) endedAs(end *ending) {
 	last := t.last()
-	if end.program != (fileID{}) && !last.program.id.same(end.program) {
-		if t.inherits || last.program.id != (fileID{}) {
+	if t.inherits {
+		t.verify = end.program
+	} else if end.program != (fileID{}) && !last.program.id.same(end.program) {
+		if last.program.id != (fileID{}) {
 			last.program = new(program)
 		}
 		last.program.id = end.program
 	}
 	if !last.nameKnown || last.name.text != end.comm {
-		last.name = &name{true, end.comm}
+		if t.inherits || last.nameKnown {
+			last.name = new(name)
+		}
+		*last.name = name{true, end.comm}
 	}
 	if last.uid == event.NoUID {
-		last.ids = &ids{end.uid, end.gid}
+		if t.inherits {
+			last.ids = new(ids)
+		}
+		*last.ids = ids{end.uid, end.gid}
 	}
 	if t.ppid == 0 {
 		t.ppid = end.ppid

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,11 +49,13 @@ type task struct {
 	late      bool   // the exit of that one was not told yet
 	leaderEnd bool   // the exit of its first thread was told, and not believed
 
-	inherits bool // it has not called execve since its fork
+	inherits bool   // it has not called execve since its fork
+	verify   fileID // then, its program at its end
 
 	eras    []era // from oldest to newest, at least one
 	inline  [2]era
-	records []record // programs that it opened to execute, in the order of the queue
+	records []record // files that it opened to execute, in the order of the queue
+	settled int      // of them, those of an execve that is settled
 	blurred bool     // the records don't say which program was when
 
 	facts   *event.Process
@@ -292,17 +295,21 @@ func (h *history) ending(pid int32) ending {
 }
 
 func (h *history) takeEnding(pid int32) (ending, bool) {
-	for i := range h.endings {
-		if e := h.endings[i]; e.pid == pid {
-			if i == 0 {
-				h.endings = h.endings[1:]
-			} else {
-				h.endings = append(h.endings[:i], h.endings[i+1:]...)
-			}
-			return e, true
-		}
+	i := h.findEnding(pid)
+	if i < 0 {
+		return ending{}, false
 	}
-	return ending{}, false
+	e := h.endings[i]
+	if i == 0 {
+		h.endings = h.endings[1:]
+	} else {
+		h.endings = slices.Delete(h.endings, i, i+1)
+	}
+	return e, true
+}
+
+func (h *history) findEnding(pid int32) int {
+	return slices.IndexFunc(h.endings, func(e ending) bool { return e.pid == pid })
 }
 
 // readEndings reads the accounting records that wait.
@@ -339,6 +346,7 @@ func (h *history) idle() {
 		switch {
 		case h.known[t.pid] != t:
 		case t.exited && h.dirty[n].stamp >= t.ended:
+			t.candidates(h.marked, false) // its children may want to know its program
 			delete(h.known, t.pid)
 			if h.last == t {
 				h.last = nil

@@ -31,8 +31,8 @@ func (h *history) lookup(pid int32) *event.Process {
 // acted notes that the process did something to a file that execve doesn't do: if it has no exec to show for the
 // programs that it opened, it failed to execute them.
 func (h *history) acted(pid int32) {
-	if t := h.last; t != nil && t.pid == pid && len(t.records) > 0 && t.threads == 1 && len(t.eras) == 1 {
-		t.records = t.records[:0]
+	if t := h.last; t != nil && t.pid == pid && len(t.records) > t.settled && t.threads == 1 && len(t.eras) == 1 {
+		t.records = t.records[:t.settled]
 	}
 }
 
@@ -88,29 +88,29 @@ func (h *history) find(t *task) {
 	}
 }
 
-// inherit finds the program that the process was forked with, by the ancestors that live and still execute it.
+// inherit finds out the program that the process was forked with, by its ancestors that have the same.
 func (h *history) inherit(t *task) {
 	first := &t.eras[0]
-	if first.pathKnown || t.threads == 0 && !t.exited {
-		return
-	}
 	for _, pid := range t.ancestors {
 		a := h.known[pid]
-		if a == nil || a.exited {
-			return
+		if first.pathKnown || a == nil || a.last().program != first.program {
+			break
 		}
-		if !a.read && a.asked != h.round {
+		switch {
+		case a.exited:
+			a.candidates(h.marked, h.lossy > h.idles)
+		case !a.read && a.asked != h.round:
 			a.asked = h.round
 			h.read(a)
 		}
-		switch from := a.last().program; {
-		case first.pathKnown, !a.read:
-			return
-		case t.inherits && first.id != (fileID{}) && from.id.same(first.id):
-			first.program = from
-			return
-		case !a.inherits:
-			return // it has called execve since
+		if !a.inherits {
+			break // it has called execve since
+		}
+	}
+	if t.verify != (fileID{}) && !first.program.id.same(t.verify) {
+		own := &program{id: t.verify}
+		for i := range t.eras {
+			t.eras[i].program = own
 		}
 	}
 }
@@ -180,13 +180,16 @@ func (h *history) read(t *task) {
 		if len(t.eras) != seen || *t.last() != newest || exe != "" && !s.loaded {
 			continue
 		}
-		zombie := s.state == 'Z' || s.state == 'X'
-		if zombie && s.threads > 1 {
-			return // its first thread has ended, and with it the way to its program
+		if exe == "" && !s.kernel {
+			// It ends, or its first thread has ended, and with that the way to its program.
+			if s.threads <= 1 {
+				h.ends(t)
+			}
+			return
 		}
 		last := t.last()
 		// What children share with it is filled in; what it shares itself may be another's, see endedAs.
-		if !zombie && (!last.pathKnown || last.path != exe) {
+		if !last.pathKnown || last.path != exe {
 			if t.inherits || last.pathKnown {
 				last.program = new(program)
 			}
@@ -210,7 +213,15 @@ func (h *history) read(t *task) {
 		}
 		t.cwd, t.cwdTime, t.details, t.dressed = cwd, h.now, details, last.program
 		t.read, t.fresh = true, false
-		t.exited = t.exited || zombie
 		return
 	}
+}
+
+// ends takes what is known of a process at its end before its exit is told.
+func (h *history) ends(t *task) {
+	h.readEndings()
+	if i := h.findEnding(t.pid); i >= 0 {
+		t.endedAs(&h.endings[i])
+	}
+	t.exited, t.fresh = true, false
 }

@@ -54,8 +54,12 @@ type stat struct {
 	ppid    int32
 	threads int32
 	start   uint64 // in ticks since the machine started
+	kernel  bool   // it is the kernel's own
 	loaded  bool   // it executes a program that is in place: not in the middle of execve
 }
+
+// kernelThread is the flag of the kernel's own threads (PF_KTHREAD in include/linux/sched.h).
+const kernelThread = 0x00200000
 
 func (r *reading) stat(pid int32) (s stat, ok bool) {
 	line := r.file(pid, "stat")
@@ -72,6 +76,8 @@ func (r *reading) stat(pid int32) (s stat, ok bool) {
 			s.state = field[0]
 		case 4:
 			s.ppid = int32(number(field))
+		case 9:
+			s.kernel = number(field)&kernelThread != 0
 		case 20:
 			s.threads = int32(number(field))
 		case 22:
