@@ -22,6 +22,8 @@ type filesystem struct {
 	// keep the filesystem from being unmounted.
 	fd    int
 	whole bool // everything on it is watched
+	// programs says that it is marked only for what is executed there.
+	programs bool
 }
 
 // open makes sure that fd is open.

@@ -1,10 +1,16 @@
 package watch
 
 import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/mounts"
 )
 
 // program is a file that was executed.
@@ -20,7 +26,7 @@ const maxPrograms = 4096
 const executes = fanotify.OpenExec | fanotify.Open | fanotify.Access | fanotify.CloseNowrite
 
 // opened tells the table of processes that a file was opened to execute it.
-func (r *reader) opened(e *fanotify.Event, dir *node, name []byte) {
+func (r *reader) opened(e *fanotify.Event, at fanotify.Entry, dir *node) {
 	if e.PID == 0 {
 		return
 	}
@@ -28,29 +34,94 @@ func (r *reader) opened(e *fanotify.Event, dir *node, name []byte) {
 		r.processes.Blur(e.PID)
 		return
 	}
-	start := len(r.out.text)
-	if dir != nil {
-		if r.tree.conclude(dir); dir.worst == event.PathExact {
-			r.appendEntry(dir, name)
-		}
-	}
-	path := r.out.text[start:]
 	child := e.Object()
-	p, met := r.programs[fanotify.Handle(child)]
-	if !met {
-		p.inode = r.tree.inode(child)
+	fs := r.tree.systems[child.FSID()]
+	if fs == nil {
+		return
 	}
-	if p.path != string(path) || !met {
-		p.path = string(path)
+	r.path = r.programPath(fs, r.path[:0], at.Dir, dir, at.Name)
+	p, met := r.programs[fanotify.Handle(child)]
+	if !met || p.path != string(r.path) {
+		if !met {
+			p.inode = r.tree.inode(child)
+		}
+		p.path = string(r.path)
 		if len(r.programs) >= maxPrograms {
 			clear(r.programs)
 		}
 		r.programs[fanotify.Handle(child)] = p
 	}
-	r.out.text = r.out.text[:start]
-	if fs := r.tree.systems[child.FSID()]; fs != nil {
-		r.processes.Opened(e.PID, p.path, fs.device.Major, fs.device.Minor, p.inode)
+	r.processes.Opened(e.PID, p.path, fs.device.Major, fs.device.Minor, p.inode)
+}
+
+// programPath appends the path of a program, nothing when it is not sure.
+func (r *reader) programPath(fs *filesystem, b []byte, h fanotify.HandleBytes, dir *node, name []byte) []byte {
+	switch {
+	case fs.programs:
+		// Nobody tells of renames there. What the kernel says now is what it would say of the process.
+		start := len(b)
+		if b = fs.appendPath(b, h); len(b) > start {
+			b = appendName(b, name)
+		}
+	case dir != nil:
+		if r.tree.conclude(dir); dir.worst == event.PathExact {
+			b = appendName(dir.appendPath(b), name)
+		}
 	}
+	return b
+}
+
+// appendPath appends the path that a directory has now, nothing when it is gone.
+func (fs *filesystem) appendPath(b []byte, dir fanotify.HandleBytes) []byte {
+	if fs.open() != nil {
+		return b
+	}
+	fd, err := fanotify.Handle(dir).Open(fs.fd, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return b
+	}
+	defer unix.Close(fd)
+	var path [unix.PathMax]byte
+	n, err := unix.Readlink("/proc/self/fd/"+strconv.Itoa(fd), path[:])
+	if err != nil || n == len(path) || bytes.HasSuffix(path[:n], []byte(" (deleted)")) {
+		return b
+	}
+	return append(b, path[:n]...)
+}
+
+// markPrograms marks the filesystems outside of the roots for what is executed there, so that the queue has it between
+// what a process did before and after. One that refuses is left out: then that is not sure.
+func (r *reader) markPrograms(p *plan) {
+	all, err := mounts.List()
+	if err != nil {
+		return
+	}
+	for _, at := range wholeMachine(all) {
+		taken := slices.ContainsFunc(p.places, func(p place) bool { return p.mount.Device == at.mount.Device })
+		if taken || !at.isDir || at.mount.Root != "/" || mayHang(at.mount.FSType) {
+			continue
+		}
+		handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.path)
+		if err != nil || r.tree.systems[handle.FSID()] != nil {
+			continue // handles of two filesystems with one id can't be told apart
+		}
+		if r.group.Mark(fanotify.TargetFilesystem, at.path, fanotify.OpenExec, 0) != nil {
+			continue
+		}
+		r.tree.systems[handle.FSID()] = &filesystem{
+			id: handle.FSID(), point: at.path, device: at.mount.Device, fd: -1, programs: true,
+		}
+		r.processes.Marked(at.mount.Device.Major, at.mount.Device.Minor)
+	}
+}
+
+// mayHang reports whether a filesystem answers only as long as another program or machine does.
+func mayHang(fsType string) bool {
+	switch fsType {
+	case "9p", "afs", "ceph", "cifs", "nfs", "nfs4", "smb3", "virtiofs":
+		return true
+	}
+	return strings.HasPrefix(fsType, "fuse")
 }
 
 // inode returns the inode number of an object, 0 when it is gone.

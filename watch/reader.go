@@ -27,6 +27,7 @@ type reader struct {
 	self      int32
 
 	programs map[fanotify.Handle]program
+	path     []byte // of a program
 	drained  uint64 // pending.total when the table of processes was last told what came meanwhile
 
 	now   time.Time // when what is being handled was read
@@ -48,6 +49,9 @@ func newReader(
 	r.tree, err = newTree(p, &r.pending, config.MaxDirs)
 	for _, at := range p.places {
 		processes.Marked(at.mount.Device.Major, at.mount.Device.Minor)
+	}
+	if err == nil && processes.Connected() && !config.OnlyRoots {
+		r.markPrograms(p)
 	}
 	return r, err
 }

@@ -52,6 +52,10 @@ func (r *reader) entry(e *fanotify.Event, at fanotify.Entry) {
 	if m == 0 && !execs && !changesTree(e) {
 		return
 	}
+	if fs := r.tree.systems[at.Dir.FSID()]; execs && fs != nil && fs.programs {
+		r.opened(e, at, nil)
+		return
+	}
 	dir := r.tree.resolve(at.Dir)
 	if e.Mask.Has(fanotify.OnDir) {
 		if child := e.Object(); child != nil {
@@ -64,7 +68,7 @@ func (r *reader) entry(e *fanotify.Event, at fanotify.Entry) {
 		}
 	}
 	if execs {
-		defer r.opened(e, dir, at.Name) // what the process did before is the program's that it was
+		defer r.opened(e, at, dir) // what the process did before is the program's that it was
 	}
 	switch {
 	case m == 0:

@@ -46,6 +46,10 @@ type Config struct {
 	// ProcessDetails adds event.Details and containers to what is found out about processes: for each, some more files of
 	// /proc are read, while it lives.
 	ProcessDetails bool
+	// OnlyRoots marks nothing but the filesystems of the roots. Otherwise, what is executed on the other ones is marked
+	// too, because a process that ended before it is looked up is known by the program that it opened. With it, a
+	// short-lived process's program is only known from the filesystems of the roots.
+	OnlyRoots bool
 	// OwnEvents reports what this process itself does, too.
 	OwnEvents bool
 	// LimitedQueue leaves the kernel's queue at fs.fanotify.max_queued_events, beyond which events are lost in an
