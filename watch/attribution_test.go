@@ -8,13 +8,15 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"fanlight/event"
 	"fanlight/fanotify"
 	"fanlight/internal/fstest"
 )
 
 // install copies a program of the system onto a filesystem of the test.
-func install(t *testing.T, program, dir string) string {
+func install(t testing.TB, program, dir string) string {
 	t.Helper()
 	from, err := exec.LookPath(program)
 	must(t, err)
@@ -155,5 +157,97 @@ func TestAttributionAtFullSpeed(t *testing.T) {
 	}
 	if want := shells * (touches + forks); seen != want || wrong > 0 {
 		t.Errorf("%d of %d files seen, %d with a wrong process, of these %d without a program; %+v", seen, want, wrong, absent, w.Stats())
+	}
+}
+
+// compile builds a program of testdata into a directory.
+func compile(t *testing.T, name, dir string) {
+	t.Helper()
+	out, err := exec.Command("cc", "-Wall", "-Werror", "-O1", "-pthread", "-o", filepath.Join(dir, name), "testdata/"+name+".c").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// truth says what is wrong about the process of an event of a file whose name says who makes it. What is absent is not
+// wrong.
+func truth(dir string, e *event.Event) string {
+	if e.Mask&^executes == 0 || e.Process == nil {
+		return ""
+	}
+	parts := strings.Split(filepath.Base(e.Path), ".")
+	if len(parts) < 3 {
+		return ""
+	}
+	comm, exe, p := parts[1], strings.Join(parts[2:], "."), e.Process
+	if p.Comm != "" && comm != "-" && p.Comm != comm || p.Exe != "" && exe != "-" && p.Exe != dir+"/"+exe {
+		return fmt.Sprintf("%s: made by %q of %q, state %v", relative(dir, e.Path), p.Comm, p.Exe, p.State)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(e.Path, &st); err != nil || p.UID != event.NoUID && p.UID != st.Uid {
+		return fmt.Sprintf("%s: of user %d, made by %d (%v)", relative(dir, e.Path), st.Uid, p.UID, err)
+	}
+	return ""
+}
+
+// However a process becomes another, its files are never another's. What stays open is known.
+func TestShapes(t *testing.T) {
+	dir := fstest.New(t, "ext4")
+	for _, program := range []string{"sh", "touch", "env"} {
+		install(t, program, dir)
+	}
+	compile(t, "shapes", dir)
+	must(t, os.Chmod(dir, 0o777))
+	overlay := fstest.New(t, "overlay")
+	install(t, "touch", overlay)
+	for _, test := range []struct{ name, script, late string }{
+		{"vfork", "./shapes vfork; :", "touch touch: 0.touch.touch"},
+		{"execve in a thread", "./shapes thread-exec; :", "- -: 0.shapes.shapes, touch touch: 1.touch.touch"},
+		{"fork in a thread", "./shapes thread-fork; :", "thread shapes: 0.thread.shapes, shapes shapes: 1.shapes.shapes"},
+		{"the first thread ends", "./shapes leader-ends; :", "shapes shapes: 0.shapes.shapes"},
+		{"memfd", "./shapes memfd; :", "- -: 0.shapes.shapes, - -: 1.-.-"},
+		{"failed execve", "./shapes failed-exec; :", "shapes shapes: 0.shapes.shapes, shapes shapes: 1.shapes.shapes"},
+		{"a child of the parent", "./shapes parent; :", "shapes -: 0.shapes.shapes"},
+		{"another name", "./shapes name; :", "- -: 0.-.shapes, - -: 1.-.shapes, touch touch: 2.touch.touch"},
+		{"another user", "./shapes user; :", "shapes shapes: 0.shapes.shapes, shapes shapes: 1.shapes.shapes"},
+		{"chain", "./shapes chain; :", "- -: 0.shapes.shapes, touch touch: 1.touch.touch"},
+		{"overlay", overlay + "/touch 0.touch.-; :", "- -: 0.touch.-"},
+		{"not marked", "/usr/bin/touch 0.touch.-; :", "- -: 0.touch.-"},
+		{"a pid namespace", "/usr/bin/unshare -pf ./touch 0.touch.touch; :", "touch touch: 0.touch.touch"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			clean := func() {
+				made, err := filepath.Glob(dir + "/[0-9].*")
+				must(t, err)
+				for _, path := range made {
+					must(t, os.Remove(path))
+				}
+			}
+			for _, mask := range []fanotify.Mask{fanotify.Create, everything} {
+				w := late(t, dir, Config{Roots: []string{dir}, Events: mask})
+				w.run(test.script)
+				events := w.step()
+				for i := range events {
+					if wrong := truth(dir, &events[i]); wrong != "" {
+						t.Errorf("read late, %v: %s", mask, wrong)
+					}
+				}
+				if mask == fanotify.Create {
+					if got := strings.Join(doers(dir, events), ", "); got != test.late {
+						t.Errorf("read late:\n got %s\nwant %s", got, test.late)
+					}
+				}
+				clean()
+				l := live(t, dir, Config{Roots: []string{dir}, Events: mask})
+				l.run(test.script)
+				events = l.stop()
+				for i := range events {
+					if wrong := truth(dir, &events[i]); wrong != "" {
+						t.Errorf("read at once, %v: %s", mask, wrong)
+					}
+				}
+				clean()
+			}
+		})
 	}
 }

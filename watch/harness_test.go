@@ -256,7 +256,7 @@ func touch(path string) error {
 	return unix.Close(fd)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -146,13 +146,13 @@ func (t *task) candidates(marked map[uint64]bool, lossy bool) []era {
 		}
 		return t.eras
 	}
-	for _, behind := range t.records[i+1:] {
-		if !behind.loader {
-			return t.eras
-		}
+	if execs == 1 {
+		return t.eras[latest:] // what was opened behind it failed
 	}
-	if execs > 1 && t.heads() < execs {
-		return t.eras // the kernel has merged equal ones
+	// More than one, of which only the last is known: it is, if it is the last of as many.
+	isProgram := func(r record) bool { return !r.loader }
+	if slices.ContainsFunc(t.records[i+1:], isProgram) || t.heads() < execs {
+		return t.eras
 	}
 	return t.eras[latest:]
 }

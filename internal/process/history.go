@@ -48,6 +48,8 @@ type task struct {
 	contested bool   // another process had the pid, and events may still be from it
 	late      bool   // the exit of that one was not told yet
 	leaderEnd bool   // the exit of its first thread was told, and not believed
+	end       ending // of its first thread, when others go on
+	replaced  bool   // a thread may have called execve: there may be two endings, of the first thread and of what took its place
 
 	inherits bool   // it has not called execve since its fork
 	verify   fileID // then, its program at its end
@@ -146,6 +148,7 @@ func (h *history) apply(m *message) {
 		})
 		next.program, next.name, next.exec = &image.program, &image.name, true
 		t.inherits, t.read, t.asked = false, false, 0
+		t.end, t.replaced = ending{}, t.replaced || t.threads != 1
 	case kindUID:
 		if last.uid == m.id {
 			return
@@ -251,9 +254,14 @@ func (h *history) chain(pid int32) []int32 {
 // exit notes that a thread ended, and with the last one the process.
 func (h *history) exit(t *task, m *message) {
 	leader := m.pid == m.tgid
-	var end ending
 	if leader {
-		end = h.ending(m.tgid)
+		t.end = h.ending(m.tgid)
+		for more := t.end.pid != 0 && t.replaced; more; {
+			var next ending
+			if next, more = h.takeEnding(m.tgid); more {
+				t.end = next
+			}
+		}
 	}
 	switch {
 	case t.late:
@@ -275,8 +283,8 @@ func (h *history) exit(t *task, m *message) {
 		}
 	}
 	t.exited, t.threads, t.ended = true, 0, h.idles
-	if end.pid != 0 {
-		t.endedAs(&end)
+	if t.end.pid != 0 {
+		t.endedAs(&t.end)
 	}
 	h.changed(t)
 }
