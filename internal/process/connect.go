@@ -24,6 +24,7 @@ func (t *Table) Connect() Sources { return t.connect(connectorBuffer) }
 
 func (t *Table) connect(bufferSize int) (s Sources) {
 	h := &history{details: t.Details, known: map[int32]*task{}, marked: map[uint64]bool{}, accounting: -1}
+	h.round, h.now = t.round, t.now
 	if h.connector, s.Connector = openConnector(bufferSize); s.Connector != nil {
 		s.Accounting = s.Connector
 		return s

@@ -83,6 +83,8 @@ const settledAfter = 2
 // maxTasks bounds the processes that are known; above, all are forgotten.
 const maxTasks = 1 << 16
 
+const never = ^uint64(0) // no round
+
 // drainLimit bounds what one call of drain takes, so that a flood of processes doesn't hold up their events.
 const drainLimit = 1 << 16
 
@@ -147,7 +149,7 @@ func (h *history) apply(m *message) {
 			name
 		})
 		next.program, next.name, next.exec = &image.program, &image.name, true
-		t.inherits, t.read, t.asked = false, false, 0
+		t.inherits, t.read, t.asked = false, false, never
 		t.end, t.replaced = ending{}, t.replaced || t.threads != 1
 	case kindUID:
 		if last.uid == m.id {
@@ -189,7 +191,7 @@ func (h *history) add(pid int32) *task {
 		h.stats.Overruns++
 		h.forget()
 	}
-	t := &task{pid: pid}
+	t := &task{pid: pid, asked: never}
 	t.eras = append(t.inline[:0], era{program: new(program), name: new(name), ids: &ids{event.NoUID, event.NoUID}})
 	h.known[pid] = t
 	return t
@@ -214,7 +216,7 @@ func (h *history) fork(m *message) {
 		}
 		parent.children = append([]int32{parent.pid}, parent.ancestors...)
 	}
-	t := &task{pid: m.pid, ppid: m.parent, ancestors: parent.children, threads: 1, inherits: true}
+	t := &task{pid: m.pid, ppid: m.parent, ancestors: parent.children, threads: 1, inherits: true, asked: never}
 	t.eras = append(t.inline[:0], *parent.last())
 	t.eras[0].stamp = h.idles
 	if m.forker != m.parent {

@@ -4,9 +4,10 @@
 #define _GNU_SOURCE
 #include <err.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -108,6 +109,27 @@ int main(int argc, char **argv)
 	} else if (!strcmp(shape, "chain")) {
 		make("0.shapes.shapes");
 		execl("./env", "env", "./touch", "1.touch.touch", (char *)0);
+	} else if (!strcmp(shape, "reuse")) {
+		// Processes of one pid, of different users and programs.
+		pid_t pid = 0;
+		for (int i = 0; i < 40; i++) {
+			struct clone_args args = {.exit_signal = SIGCHLD, .set_tid = pid ? (uintptr_t)&pid : 0, .set_tid_size = pid ? 1 : 0};
+			pid_t child = syscall(SYS_clone3, &args, sizeof args);
+			if (child < 0)
+				continue; // another has the pid
+			if (child == 0) {
+				char name[64];
+				if (setuid(1000 + i))
+					_exit(1);
+				snprintf(name, sizeof name, "%d.%s.%s", i, i % 2 ? "touch" : "shapes", i % 2 ? "touch" : "shapes");
+				if (i % 2)
+					touch(name);
+				make(name);
+				_exit(0);
+			}
+			pid = child;
+			waitpid(child, 0, 0);
+		}
 	} else {
 		errx(1, "no such shape: %s", shape);
 	}
