@@ -52,7 +52,10 @@ const (
 // parseConnector parses what one read of the connector's socket gave.
 func parseConnector(b []byte) (m message, ok bool) {
 	order := binary.NativeEndian
-	if len(b) < connectorMin+8 || order.Uint32(b[netlinkHeader:]) != indexProc || order.Uint32(b[netlinkHeader+4:]) != valueProc {
+	if len(b) < connectorMin+8 {
+		return m, false
+	}
+	if order.Uint32(b[netlinkHeader:]) != indexProc || order.Uint32(b[netlinkHeader+4:]) != valueProc {
 		return m, false
 	}
 	m.kind = kind(order.Uint32(b[netlinkHeader+cnHeader:]))
@@ -152,7 +155,8 @@ func subscribe(fd int, filtered bool) error {
 	cn = append(cn, make([]byte, 8)...) // seq, ack
 	cn = order.AppendUint16(cn, uint16(len(request)))
 	cn = order.AppendUint16(cn, 0)
-	if err := unix.Sendto(fd, netlinkMessage(unix.NLMSG_DONE, append(cn, request...)), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	b := netlinkMessage(unix.NLMSG_DONE, append(cn, request...))
+	if err := unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return err
 	}
 	var buf [connectorMessage]byte

@@ -45,12 +45,16 @@ const (
 	maxRecords = 16
 )
 
+func unknownEra() era {
+	return era{program: new(program), name: new(name), ids: &ids{event.NoUID, event.NoUID}}
+}
+
 func (t *task) last() *era { return &t.eras[len(t.eras)-1] }
 
 // begin begins another era.
 func (t *task) begin(next era) {
 	if len(t.eras) == maxEras {
-		t.eras = append(t.eras[:0], era{program: new(program), name: new(name), ids: &ids{event.NoUID, event.NoUID}}, *t.last())
+		t.eras = append(t.eras[:0], unknownEra(), *t.last())
 		t.blurred = true
 	}
 	t.eras = append(t.eras, next)

@@ -49,7 +49,7 @@ type task struct {
 	late      bool   // the exit of that one was not told yet
 	leaderEnd bool   // the exit of its first thread was told, and not believed
 	end       ending // of its first thread, when others go on
-	replaced  bool   // a thread may have called execve: there may be two endings, of the first thread and of what took its place
+	replaced  bool   // a thread may have called execve, and the first thread have left an ending before its own
 
 	inherits bool   // it has not called execve since its fork
 	verify   fileID // then, its program at its end
@@ -192,7 +192,7 @@ func (h *history) add(pid int32) *task {
 		h.forget()
 	}
 	t := &task{pid: pid, asked: never}
-	t.eras = append(t.inline[:0], era{program: new(program), name: new(name), ids: &ids{event.NoUID, event.NoUID}})
+	t.eras = append(t.inline[:0], unknownEra())
 	h.known[pid] = t
 	return t
 }

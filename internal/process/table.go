@@ -8,15 +8,15 @@
 //
 // # From /proc alone
 //
-// Without the kernel's messages, what was read once is kept as long as it is sure to be that process, never for another one that got the same pid:
-// an open directory /proc/PID stays with its process, and ends with it. What a process may change while it lives (the
-// program, the name, the working directory, the user) is asked again: the name in every round of events, because a new
-// program brings a new one, the rest when the name changed and every few milliseconds.
+// Without the kernel's messages, what was read once is kept as long as it is sure to be that process, never for another
+// one that got the same pid: an open directory /proc/PID stays with its process, and ends with it. What a process may
+// change while it lives (the program, the name, the working directory, the user) is asked again: the name in every round
+// of events, because a new program brings a new one, the rest when the name changed and every few milliseconds.
 //
 // A pid that is met for the first time is looked up after its event. If its process was gone by then, and another one
 // had taken the pid already, nothing in /proc tells.
 //
-// A Table belongs to one goroutine, but for Stats.
+// A Table belongs to one goroutine.
 package process
 
 import (
