@@ -21,7 +21,7 @@ func BenchmarkShortLived(b *testing.B) {
 			for _, program := range []string{"sh", "touch"} {
 				install(b, program, dir)
 			}
-			w, err := New(Config{Roots: []string{dir}, Events: fanotify.Attrib, NoProcesses: off, OnlyRoots: true})
+			w, err := New(Config{Roots: []string{dir}, Events: fanotify.Attrib, NoProcesses: off, OnlyRoots: true, KeepThread: true})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -257,4 +258,45 @@ func TestShapes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What was there before the watch is known while it lives. When it has ended before anybody asked, its name is known
+// from its end.
+func TestOlderThanTheWatch(t *testing.T) {
+	dir := fstest.New(t, "tmpfs")
+	install(t, "sh", dir)
+	for _, ends := range []bool{false, true} {
+		cmd := exec.Command(filepath.Join(dir, "sh"), "-c", "read line; : > f; echo done; read line")
+		cmd.Dir = dir
+		in, err := cmd.StdinPipe()
+		must(t, err)
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		w := late(t, dir, Config{Roots: []string{dir}, Events: fanotify.Create})
+		fmt.Fprintln(in, "go")
+		if _, err := out.Read(make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"sh sh: f"}
+		if ends {
+			fmt.Fprintln(in, "end")
+			must(t, cmd.Wait())
+			want = []string{"sh -: f"}
+		}
+		compare(t, want, doers(dir, w.step()))
+		if !ends {
+			in.Close()
+			must(t, ignoreExit(cmd.Wait()))
+		}
+		must(t, os.Remove(dir+"/f"))
+	}
+}
+
+// ignoreExit returns an error that is not about a command's exit status.
+func ignoreExit(err error) error {
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		return nil
+	}
+	return err
 }

@@ -257,17 +257,16 @@ func (h *history) chain(pid int32) []int32 {
 func (h *history) exit(t *task, m *message) {
 	leader := m.pid == m.tgid
 	if leader {
-		t.end = h.ending(m.tgid)
-		for more := t.end.pid != 0 && t.replaced; more; {
-			var next ending
-			if next, more = h.takeEnding(m.tgid); more {
-				t.end = next
+		for end := h.ending(m.tgid); end.pid != 0; end, _ = h.takeEnding(m.tgid) {
+			t.end = end
+			if !t.replaced {
+				break
 			}
 		}
 	}
 	switch {
 	case t.late:
-		t.late = false
+		t.late, t.end = false, ending{}
 		return
 	case t.threads > 1:
 		t.threads--
