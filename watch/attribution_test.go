@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"fanlight/event"
 	"fanlight/fanotify"
 	"fanlight/internal/fstest"
+	"fanlight/internal/mounts"
 )
 
 // install copies a program of the system onto a filesystem of the test.
@@ -258,6 +260,30 @@ func TestShapes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Programs from a filesystem that is not watched are named as they are called now, whatever moves there unseen.
+func TestProgramsElsewhere(t *testing.T) {
+	fstest.Each(t, func(t *testing.T, dir string) {
+		install(t, "sh", dir)
+		other := fstest.New(t, "ext4")
+		must(t, os.Mkdir(other+"/bin", 0o755))
+		install(t, "touch", other+"/bin")
+		w := late(t, dir, Config{Roots: []string{dir}, Events: fanotify.Create})
+		all, err := mounts.List()
+		must(t, err)
+		i := slices.IndexFunc(all, func(m mounts.Mount) bool { return m.Point == other })
+		w.held.markPrograms([]place{{path: other, isDir: true, mount: all[i]}})
+
+		w.run(other + "/bin/touch f > out; :")
+		compare(t, []string{"sh sh: out", "touch " + other + "/bin/touch: f"}, doers(dir, w.step()))
+		must(t, os.Rename(other+"/bin", other+"/sbin"))
+		w.run(other + "/sbin/touch g; :")
+		compare(t, []string{"touch " + other + "/sbin/touch: g"}, doers(dir, w.step()))
+		must(t, os.Rename(other+"/sbin/touch", other+"/renew"))
+		w.run(other + "/renew h; :")
+		compare(t, []string{"renew " + other + "/renew: h"}, doers(dir, w.step()))
+	})
 }
 
 // What was there before the watch is known while it lives. When it has ended before anybody asked, its name is known

@@ -89,18 +89,22 @@ func (fs *filesystem) appendPath(b []byte, dir fanotify.HandleBytes) []byte {
 	return append(b, path[:n]...)
 }
 
-// markPrograms marks the filesystems outside of the roots for what is executed there, so that the queue has it between
-// what a process did before and after. One that refuses is left out: then that is not sure.
-func (r *reader) markPrograms(p *plan) {
+// elsewhere returns the filesystems that are not in the plan and may hold programs.
+func (p *plan) elsewhere() []place {
 	all, err := mounts.List()
 	if err != nil {
-		return
+		return nil
 	}
-	for _, at := range wholeMachine(all) {
-		taken := slices.ContainsFunc(p.places, func(p place) bool { return p.mount.Device == at.mount.Device })
-		if taken || !at.isDir || at.mount.Root != "/" || mayHang(at.mount.FSType) {
-			continue
-		}
+	return slices.DeleteFunc(wholeMachine(all), func(at place) bool {
+		planned := func(p place) bool { return p.mount.Device == at.mount.Device }
+		return !at.isDir || at.mount.Root != "/" || mayHang(at.mount.FSType) || slices.ContainsFunc(p.places, planned)
+	})
+}
+
+// markPrograms marks filesystems for what is executed there, so that the queue has it between what a process did before
+// and after. One that refuses is left out: then that is not sure.
+func (r *reader) markPrograms(places []place) {
+	for _, at := range places {
 		handle, err := fanotify.HandleAt(unix.AT_FDCWD, at.path)
 		if err != nil || r.tree.systems[handle.FSID()] != nil {
 			continue // handles of two filesystems with one id can't be told apart

@@ -51,7 +51,7 @@ func newReader(
 		processes.Marked(at.mount.Device.Major, at.mount.Device.Minor)
 	}
 	if err == nil && processes.Connected() && !config.OnlyRoots {
-		r.markPrograms(p)
+		r.markPrograms(p.elsewhere())
 	}
 	return r, err
 }
