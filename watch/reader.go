@@ -27,8 +27,10 @@ type reader struct {
 	self      int32
 
 	programs map[fanotify.Handle]program
-	path     []byte // of a program
-	drained  uint64 // pending.total when the table of processes was last told what came meanwhile
+	path     []byte             // of a program
+	due      context.Context    // done when the table of processes is to be told what came without events
+	notDue   context.CancelFunc // of due
+	drained  uint64             // pending.total when the table of processes was last told what came meanwhile
 
 	now   time.Time // when what is being handled was read
 	out   *batch
@@ -41,8 +43,8 @@ func newReader(
 	config Config, group *fanotify.Group, p *plan, processes *process.Table, q *queue, counts *counters,
 ) (*reader, error) {
 	r := &reader{
-		config: config, group: group, processes: processes, counts: counts, programs: map[fanotify.Handle]program{}, queue: q, whole: p.whole, scope: p.scope(),
-		self: int32(os.Getpid()), out: q.take(),
+		config: config, group: group, processes: processes, counts: counts, queue: q, whole: p.whole, scope: p.scope(),
+		self: int32(os.Getpid()), out: q.take(), programs: map[fanotify.Handle]program{}, notDue: func() {},
 	}
 	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
 	var err error
@@ -59,6 +61,7 @@ func newReader(
 // run reads until the group is closed or the context is done, and then what was queued when it was.
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
+	defer func() { r.notDue() }()
 	defer r.tree.closeMounts()
 	ending, last := false, uint64(0)
 	for {
@@ -98,12 +101,14 @@ func (r *reader) run(ctx context.Context) error {
 // what starts and ends in that time on a machine that does nothing else.
 const feedInterval = 250 * time.Millisecond
 
-// wait waits for an event.
+// wait waits for an event, or until the kernel's messages of processes are due.
 func (r *reader) wait(ctx context.Context) {
 	if r.processes.Connected() {
-		timed, cancel := context.WithTimeout(ctx, feedInterval)
-		defer cancel()
-		ctx = timed
+		if r.due == nil || r.due.Err() != nil {
+			r.notDue()
+			r.due, r.notDue = context.WithTimeout(ctx, feedInterval)
+		}
+		ctx = r.due
 	}
 	_ = r.group.Wait(ctx) // an error shows again at the next read
 }
