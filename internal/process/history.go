@@ -44,7 +44,7 @@ type task struct {
 	children  []int32 // what the ancestors of its children are, made with the first
 	threads   int32   // that live; 0 when they were not counted from the start
 	exited    bool
-	ended     uint64 // idles when the exit was told
+	ended     uint64 // idles when the exit was told; never before that
 	contested bool   // another process had the pid, and events may still be from it
 	late      bool   // the exit of that one was not told yet
 	leaderEnd bool   // the exit of its first thread was told, and not believed

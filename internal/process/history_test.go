@@ -220,3 +220,23 @@ func TestDetails(t *testing.T) {
 		}
 	}
 }
+
+// A process that is about to end, of which /proc has half, stays known until its exit is told and settled.
+func TestAboutToEnd(t *testing.T) {
+	table := connected(t, connectorBuffer)
+	c := newChild(t, nil)
+	table.settle()
+	table.Lookup(c.pid())
+	task := table.history.known[c.pid()]
+	table.history.ends(task)
+	table.history.changed(task)
+	table.settle()
+	if table.history.known[c.pid()] != task || table.Lookup(c.pid()).State != event.ProcessExited {
+		t.Error("it is forgotten")
+	}
+	c.end()
+	table.settle()
+	if table.history.known[c.pid()] != nil {
+		t.Error("it is not forgotten")
+	}
+}

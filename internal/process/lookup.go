@@ -223,5 +223,5 @@ func (h *history) ends(t *task) {
 	if i := h.findEnding(t.pid); i >= 0 {
 		t.endedAs(&h.endings[i])
 	}
-	t.exited, t.fresh = true, false
+	t.exited, t.ended, t.fresh = true, never, false // it stays until its exit is told
 }
