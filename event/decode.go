@@ -92,7 +92,6 @@ type processForm struct {
 	CgroupRaw    *string  `json:"cgroup_raw"`
 	Container    string   `json:"container"`
 	ContainerRaw *string  `json:"container_raw"`
-	Ancestors    []int32  `json:"ancestors"`
 }
 
 // details returns the details of a process, nil if there are none.
@@ -115,7 +114,7 @@ func (p *processForm) details(raw *rawForms) (*Details, error) {
 		d.Start = start.UTC()
 	}
 	if d.GID == NoUID && d.LoginUID == NoUID && d.Start.IsZero() && len(d.Cmdline) == 0 && d.Cgroup == "" &&
-		p.Container == "" && p.ContainerRaw == nil && len(p.Ancestors) == 0 {
+		p.Container == "" && p.ContainerRaw == nil {
 		return nil, nil
 	}
 	return &d, nil
@@ -151,7 +150,6 @@ func (f *eventForm) event() (Event, error) {
 		}
 		_ = e.Process.State.UnmarshalText([]byte(p.State))
 		e.Process.Container = raw.text("process.container_raw", p.Container, p.ContainerRaw)
-		e.Process.Ancestors = p.Ancestors
 		var err error
 		if e.Process.Details, err = p.details(&raw); err != nil {
 			return Event{}, err

@@ -24,8 +24,7 @@
 //	path_state    beside every path: "exact", "current" or "unknown", of the less certain of both
 //	pid           the process that did it
 //	process       pid, ppid, uid, comm, exe, cwd and state ("live" or "exited") of that process; where they were asked
-//	              for gid, login_uid, start (a time), cmdline (a list of texts), cgroup, container, ancestors (a list of
-//	              pids: the parent, its parent and so on)
+//	              for gid, login_uid, start (a time), cmdline (a list of texts), cgroup, container
 //	scope         of an overflow: the root, or a directory above it, where events were lost
 //	lost          how many records this output missed right before this one, which says nothing else
 //	found         true when the object was found by walking a new directory, not reported by the kernel

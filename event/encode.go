@@ -182,13 +182,6 @@ func appendDetails(b []byte, p *Process) []byte {
 	if p.Container != "" {
 		b = appendBytes(b, `"container`, p.Container)
 	}
-	if len(p.Ancestors) > 0 {
-		b = append(b, `"ancestors":[`...)
-		for _, pid := range p.Ancestors {
-			b = append(strconv.AppendInt(b, int64(pid), 10), ',')
-		}
-		b = append(b[:len(b)-1], `],`...)
-	}
 	return b
 }
 

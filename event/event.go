@@ -68,7 +68,7 @@ type Process struct {
 	Cwd   string // the working directory
 	State ProcessState
 
-	// Ancestors are the pids of the parent, its parent and so on, as far as known. In the JSON form with Details.
+	// Ancestors are the pids of the parent, its parent and so on, as far as known. Not in the JSON form.
 	Ancestors []int32
 	// Container is the id of the container that the process runs in, or its name where it has no other id. In
 	// the JSON form with Details.
