@@ -15,14 +15,22 @@ import (
 
 // filesystem is a watched filesystem, as the kernel is asked through it.
 type filesystem struct {
-	id   fanotify.FSID
-	ways []mounts.Mount // to ask it through: the mounts that show most of it first
+	id     fanotify.FSID
+	device mounts.Device
+	ways   []mounts.Mount // to ask it through: the mounts that show most of it first
 	// fd is a descriptor of the mount, -1 most of the time: it is open only for one question, because it would keep the
 	// filesystem from being unmounted.
 	fd    int
 	whole bool // everything on it is watched
 
 	namespace uint64 // in which it is mounted, if it is not the own one
+}
+
+// newFilesystem returns the filesystem of a place.
+func newFilesystem(at place) *filesystem {
+	return &filesystem{
+		id: at.id(), device: at.mount.Device, ways: []mounts.Mount{at.mount}, fd: -1, namespace: at.namespace,
+	}
 }
 
 // open makes sure that fd is open.

@@ -20,13 +20,20 @@ type reader struct {
 	group     *fanotify.Group
 	pending   pending
 	tree      *tree
-	processes process.Table
+	processes *process.Table
 	counts    *counters
 	plan      *plan
 	mounts    *mountWatch
 	coverage  *atomic.Pointer[[]Coverage]
 	missed    bool // events of this round that may be of interest can't be placed
 	self      int32
+
+	programs  map[fanotify.Handle]program
+	unplanned map[fanotify.FSID]*filesystem // those that are marked only for what is executed there
+	path      []byte                        // of a program
+	due       context.Context               // done when the table of processes is to be told what came without events
+	notDue    context.CancelFunc            // of due
+	drained   uint64                        // pending.total when the table of processes was last told what came meanwhile
 
 	now   time.Time // when what is being handled was read
 	out   *batch
@@ -40,16 +47,31 @@ func newReader(config Config, w *Watcher) (*reader, error) {
 	r := &reader{
 		config: config, group: w.group, counts: &w.counts, queue: w.queue, coverage: &w.coverage,
 		self: int32(os.Getpid()), out: w.queue.take(),
+		processes: &process.Table{Details: config.ProcessDetails}, programs: map[fanotify.Handle]program{},
+		unplanned: map[fanotify.FSID]*filesystem{}, notDue: func() {},
 	}
 	r.pending = pending{group: w.group, max: config.MaxBacklog * readEvent}
 	r.tree = newTree(&r.pending, config.MaxDirs)
 	var err error
+	if !config.NoProcesses {
+		w.sources = r.processes.Connect() // before the marks: it is never behind the queue
+	}
 	if r.mounts, err = newMountWatch(config); err != nil {
+		r.processes.Close()
 		return nil, err
 	}
-	if r.plan, err = newPlan(config, w.group, r.tree, r.mounts.changes.Follow); err != nil {
+	marked := config
+	if r.processes.Connected() {
+		marked.Events |= fanotify.OpenExec
+	}
+	if r.plan, err = newPlan(marked, w.group, r.tree, r.mounts.changes.Follow); err != nil {
 		r.mounts.close()
+		r.processes.Close()
 		return nil, err
+	}
+	r.markedPrograms()
+	if r.processes.Connected() && !config.OnlyRoots {
+		r.markPrograms(r.plan.others())
 	}
 	r.coverage.Store(&r.plan.coverage)
 	return r, nil
@@ -59,6 +81,7 @@ func newReader(config Config, w *Watcher) (*reader, error) {
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
 	wake := r.mounts.until(ctx)
+	defer func() { r.notDue() }()
 	ending, last := false, uint64(0)
 	for {
 		if wake.Err() != nil {
@@ -82,7 +105,7 @@ func (r *reader) run(ctx context.Context) error {
 		}
 		// What comes first is read at once, when its process is most likely still there; what follows is gathered.
 		if n == 0 {
-			_ = r.group.Wait(wake) // an error shows again at the next read
+			r.wait(wake)
 		} else {
 			r.pause(wake)
 		}
@@ -100,9 +123,28 @@ func (r *reader) turn() (int, error) {
 	case len(r.pending.batches) > 0:
 		err = r.handleAll()
 	default:
+		r.processes.Drain()
+		r.processes.Idle()
+		r.countProcesses()
 		r.tellIdle()
 	}
 	return n, err
+}
+
+// feedInterval is how long what the kernel tells of processes may wait while nothing happens to files: its buffer holds
+// what starts and ends in that time on a machine that does nothing else.
+const feedInterval = 250 * time.Millisecond
+
+// wait waits for an event, or until the kernel's messages of processes are due.
+func (r *reader) wait(ctx context.Context) {
+	if r.processes.Connected() {
+		if r.due == nil || r.due.Err() != nil {
+			r.notDue()
+			r.due, r.notDue = context.WithTimeout(ctx, feedInterval)
+		}
+		ctx = r.due
+	}
+	_ = r.group.Wait(ctx) // an error shows again at the next read
 }
 
 // pause waits for the latency budget, so that the next read takes many events.
@@ -161,6 +203,7 @@ func (r *reader) handleAll() error {
 				continue
 			}
 			n := r.counts.read.Add(1)
+			r.drain()
 			r.handle(e)
 			if n >= r.mounts.next {
 				r.remounted(n)
@@ -180,9 +223,21 @@ func (r *reader) handleAll() error {
 		r.tree.settle()
 		r.processes.Idle()
 	}
+	r.countProcesses()
 	r.flush()
 	return nil
 }
+
+// drain brings the table of processes up to what was read: it is never behind the queue.
+func (r *reader) drain() {
+	if r.drained != r.pending.total {
+		r.drained = r.pending.total
+		r.processes.Drain()
+	}
+}
+
+// countProcesses publishes what the table of processes counts.
+func (r *reader) countProcesses() { r.counts.overruns.Store(r.processes.Stats().Overruns) }
 
 // flush hands the events over.
 func (r *reader) flush() {
@@ -196,6 +251,7 @@ func (r *reader) flush() {
 func (r *reader) overflow() {
 	r.mounts.hurry()
 	r.tree.rebuild(r.plan.places)
+	r.processes.Lost()
 	r.tellOverflow()
 }
 

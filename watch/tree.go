@@ -10,7 +10,6 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
-	"fanlight/internal/mounts"
 )
 
 // tree is what is known of the directories: where each is at the event being handled.
@@ -133,7 +132,7 @@ func (t *tree) plant(at place, state event.PathState) error {
 	}
 	fs := t.systems[at.id()]
 	if fs == nil {
-		fs = &filesystem{id: at.id(), ways: []mounts.Mount{at.mount}, fd: -1, namespace: at.namespace}
+		fs = newFilesystem(at)
 		t.systems[at.id()] = fs
 	}
 	n := t.nodes[at.top]

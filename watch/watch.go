@@ -11,6 +11,7 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/process"
 )
 
 // Changes is what a Config without Events watches.
@@ -46,6 +47,13 @@ type Config struct {
 	KeepThread bool
 	// NoProcesses leaves out the facts about processes; events keep their pid.
 	NoProcesses bool
+	// ProcessDetails adds event.Details and containers to what is found out about processes: for each, some more files of
+	// /proc are read, while it lives.
+	ProcessDetails bool
+	// OnlyRoots marks nothing but the filesystems of the roots. Otherwise, what is executed on the other ones is marked
+	// too, because a process that ended before it is looked up is known by the program that it opened. With it, a
+	// short-lived process's program is only known from the filesystems of the roots.
+	OnlyRoots bool
 	// OwnEvents reports what this process itself does, too.
 	OwnEvents bool
 	// LimitedQueue leaves the kernel's queue at fs.fanotify.max_queued_events, beyond which events are lost in an
@@ -68,6 +76,7 @@ type Config struct {
 type Watcher struct {
 	group    *fanotify.Group
 	coverage atomic.Pointer[[]Coverage]
+	sources  process.Sources
 	queue    *queue
 	counts   counters
 
@@ -92,10 +101,14 @@ type Stats struct {
 	Lost      uint64 // events that the consumer was too slow for
 	Overflows uint64 // queue overflows: an unknown number of events each
 	Replans   uint64 // looks at what is mounted, because something was mounted or unmounted under the roots
+
+	// ProcessOverruns is how often what the kernel tells of processes came faster than it was read. For a moment, events
+	// have their pid alone then.
+	ProcessOverruns uint64
 }
 
 type counters struct {
-	read, overflows, replans atomic.Uint64
+	read, overflows, replans, overruns atomic.Uint64
 }
 
 // New starts watching: when it returns, every mark is in place, and what happens from then on is delivered. It needs
@@ -201,11 +214,16 @@ func (w *Watcher) Close() error {
 // what is mounted later follows.
 func (w *Watcher) Coverage() []Coverage { return *w.coverage.Load() }
 
+// ProcessErr says why the kernel doesn't tell of processes: what short-lived ones were is found out only as far as
+// /proc still knows. It is nil when the kernel does, and with NoProcesses.
+func (w *Watcher) ProcessErr() error { return errors.Join(w.sources.Connector, w.sources.Accounting) }
+
 // Stats returns counters since New.
 func (w *Watcher) Stats() Stats {
 	delivered, lost := w.queue.counts()
 	return Stats{
 		Read: w.counts.read.Load(), Delivered: delivered, Lost: lost, Overflows: w.counts.overflows.Load(),
-		Replans: w.counts.replans.Load(),
+		Replans:         w.counts.replans.Load(),
+		ProcessOverruns: w.counts.overruns.Load(),
 	}
 }
