@@ -102,12 +102,6 @@ func number(b []byte) uint64 {
 	return n
 }
 
-// parent returns the parent of a process, 0 when it is not known.
-func (r *reading) parent(pid int32) int32 {
-	s, _ := r.stat(pid)
-	return s.ppid
-}
-
 // stateOf returns the state of a process and how many threads it has; zeros when there is none of that pid.
 func (r *reading) stateOf(pid int32) (state byte, threads int32) {
 	s, _ := r.stat(pid)
