@@ -85,6 +85,42 @@ type processForm struct {
 	State   string  `json:"state"`
 
 	Ancestors []ancestorForm `json:"ancestors"`
+
+	GID          *uint32  `json:"gid"`
+	LoginUID     *uint32  `json:"login_uid"`
+	Start        *string  `json:"start"`
+	Cmdline      []string `json:"cmdline"`
+	CmdlineRaw   *string  `json:"cmdline_raw"`
+	Cgroup       string   `json:"cgroup"`
+	CgroupRaw    *string  `json:"cgroup_raw"`
+	Container    string   `json:"container"`
+	ContainerRaw *string  `json:"container_raw"`
+}
+
+// details returns the details of a process, nil if there are none.
+func (p *processForm) details(raw *rawForms) (*Details, error) {
+	d := Details{GID: NoUID, LoginUID: NoUID, Cmdline: p.Cmdline, Cgroup: raw.text("process.cgroup_raw", p.Cgroup, p.CgroupRaw)}
+	if p.CmdlineRaw != nil {
+		d.Cmdline = strings.Split(strings.TrimSuffix(raw.text("process.cmdline_raw", "", p.CmdlineRaw), "\x00"), "\x00")
+	}
+	if p.GID != nil {
+		d.GID = *p.GID
+	}
+	if p.LoginUID != nil {
+		d.LoginUID = *p.LoginUID
+	}
+	if p.Start != nil {
+		start, err := time.Parse(time.RFC3339Nano, *p.Start)
+		if err != nil {
+			return nil, fmt.Errorf("process.start: %w", err)
+		}
+		d.Start = start.UTC()
+	}
+	if d.GID == NoUID && d.LoginUID == NoUID && d.Start.IsZero() && len(d.Cmdline) == 0 && d.Cgroup == "" &&
+		p.Container == "" && p.ContainerRaw == nil {
+		return nil, nil
+	}
+	return &d, nil
 }
 
 // ancestorForm is the JSON form of an ancestor of a process.
@@ -128,6 +164,11 @@ func (f *eventForm) event() (Event, error) {
 			e.Process.Ancestors = append(e.Process.Ancestors, a.PID)
 			comm := raw.text("process.ancestors.comm_raw", a.Comm, a.CommRaw)
 			e.Process.AncestorComms = append(e.Process.AncestorComms, comm)
+		}
+		e.Process.Container = raw.text("process.container_raw", p.Container, p.ContainerRaw)
+		var err error
+		if e.Process.Details, err = p.details(&raw); err != nil {
+			return Event{}, err
 		}
 	}
 	if f.FSError != nil || f.ErrorCount != nil {

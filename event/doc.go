@@ -24,7 +24,8 @@
 //	path_state    beside every path: "exact", "current" or "unknown", of the less certain of both
 //	pid           the process that did it
 //	process       pid, ppid, uid, comm, exe, cwd and state ("live" or "exited") of that process; where they are asked
-//	              for, ancestors: pid and comm of its parent, the parent's parent and so on
+//	              for gid, login_uid, start (a time), cmdline (a list of texts), cgroup, container; and ancestors: pid
+//	              and comm of its parent, the parent's parent and so on
 //	scope         of an overflow: the root, or a directory above it, where events were lost
 //	lost          how many records this output missed right before this one, which says nothing else
 //	found         true when the object was found by walking a new directory, not reported by the kernel
@@ -37,7 +38,8 @@
 //	response, rule, duration_ns       the answer to a permission event, the rule that gave it, the time it took
 //
 // A text with bytes that are not UTF-8 has U+FFFD for each of them, and beside it a member with _raw after its name,
-// such as path_raw, that holds all of its bytes in base64. It is only there when it is needed.
+// such as path_raw, that holds all of its bytes in base64. It is only there when it is needed. cmdline_raw has a NUL
+// behind each argument.
 //
 // The decoder ignores what it doesn't know, members and names of events, so that older programs read what newer ones
 // write. A member of the wrong type is an error.

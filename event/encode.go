@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -157,6 +158,9 @@ func appendProcess(b []byte, p *Process, ancestors bool) []byte {
 	if ancestors && len(p.Ancestors) > 0 {
 		b = append(appendAncestors(append(b, `"ancestors":[`...), p), `],`...)
 	}
+	if p.Details != nil {
+		b = appendDetails(b, p)
+	}
 	if len(b) > start {
 		b = b[:len(b)-1]
 	}
@@ -173,6 +177,49 @@ func appendAncestors(b []byte, p *Process) []byte {
 		b = append(b[:len(b)-1], `},`...)
 	}
 	return b[:len(b)-1]
+}
+
+// appendDetails appends what is only there when it was asked for.
+func appendDetails(b []byte, p *Process) []byte {
+	d := p.Details
+	if d.GID != NoUID {
+		b = appendUint(b, `"gid":`, uint64(d.GID))
+	}
+	if d.LoginUID != NoUID {
+		b = appendUint(b, `"login_uid":`, uint64(d.LoginUID))
+	}
+	if hasTime(d.Start) {
+		b = append(d.Start.UTC().AppendFormat(append(b, `"start":"`...), time.RFC3339Nano), `",`...)
+	}
+	if len(d.Cmdline) > 0 {
+		b = appendCmdline(b, d.Cmdline)
+	}
+	if d.Cgroup != "" {
+		b = appendBytes(b, `"cgroup`, d.Cgroup)
+	}
+	if p.Container != "" {
+		b = appendBytes(b, `"container`, p.Container)
+	}
+	return b
+}
+
+// appendCmdline appends a command line. The raw form has a NUL behind each argument, as the kernel has it.
+func appendCmdline(b []byte, arguments []string) []byte {
+	b = append(b, `"cmdline":[`...)
+	allValid := true
+	for _, a := range arguments {
+		var valid bool
+		b, valid = appendString(b, a)
+		b = append(b, ',')
+		allValid = allValid && valid
+	}
+	b = append(b[:len(b)-1], `],`...)
+	if !allValid {
+		b = append(b, `"cmdline_raw":"`...)
+		b = base64.StdEncoding.AppendEncode(b, []byte(strings.Join(arguments, "\x00")+"\x00"))
+		b = append(b, `",`...)
+	}
+	return b
 }
 
 // appendRest appends the members behind process, and closes the object in place of the last comma.

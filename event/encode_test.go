@@ -56,6 +56,26 @@ var forms = []struct {
 			`"pid":4121,` + touchForm + `}`,
 	},
 	{
+		"details of a process",
+		event.Event{PID: 9, Process: &event.Process{
+			PID: 9, UID: event.NoUID, State: event.ProcessLive, Ancestors: []int32{7, 1}, Container: "c0ffee",
+			Details: &event.Details{
+				GID: 100, LoginUID: 1000, Start: at().Truncate(10 * time.Millisecond), Cmdline: []string{"a b", "", "\n"},
+				Cgroup: "/docker/c0ffee",
+			},
+		}},
+		`{"events":[],"pid":9,"process":{"pid":9,"state":"live","gid":100,"login_uid":1000,` +
+			`"start":"2026-11-22T19:00:00.12Z","cmdline":["a b","","\n"],"cgroup":"/docker/c0ffee",` +
+			`"container":"c0ffee"}}`,
+	},
+	{
+		"details that are not UTF-8",
+		event.Event{Process: &event.Process{UID: event.NoUID, Details: &event.Details{
+			GID: event.NoUID, LoginUID: event.NoUID, Cmdline: []string{"\xff", "b"},
+		}}},
+		`{"events":[],"process":{"cmdline":["�","b"],"cmdline_raw":"/wBiAA=="}}`,
+	},
+	{
 		"a rename from outside",
 		event.Event{Seq: 42, Mask: fanotify.Rename | fanotify.OnDir, NewPath: "/srv/d/g", PathState: event.PathCurrent},
 		`{"seq":42,"events":["rename","ondir"],"new_path":"/srv/d/g","path_state":"current"}`,
@@ -257,7 +277,10 @@ func TestTimeForm(t *testing.T) {
 func carried(e event.Event) event.Event {
 	if e.Process != nil {
 		p := *e.Process
-		p.Ancestors, p.AncestorComms, p.Container = nil, nil, ""
+		p.Ancestors, p.AncestorComms = nil, nil
+		if p.Details == nil {
+			p.Container = ""
+		}
 		e.Process = &p
 	}
 	return e

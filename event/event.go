@@ -74,6 +74,18 @@ type Process struct {
 	Ancestors []int32
 	// AncestorComms are the names of Ancestors, in their order, "" where unknown; it may be shorter.
 	AncestorComms []string
-	// Container is the id of the container that the process runs in. Not in the JSON form.
+	// Container is the id of the container that the process runs in, or its name where it has no other id. In
+	// the JSON form with Details.
 	Container string
+
+	Details *Details // nil when they were not asked for
+}
+
+// Details are facts about a process that cost more to find out.
+type Details struct {
+	GID      uint32    // the real group, NoUID when unknown
+	LoginUID uint32    // the user who logged in, whatever the process became (audit), NoUID when unknown or nobody did
+	Start    time.Time // when it was made, to a hundredth of a second; the zero time when unknown
+	Cmdline  []string  // the command line, as the process shows it now; nil when unknown
+	Cgroup   string    // the control group, as /proc/PID/cgroup names it
 }

@@ -15,8 +15,9 @@ import (
 
 // filesystem is a watched filesystem, as the kernel is asked through it.
 type filesystem struct {
-	id   fanotify.FSID
-	ways []mounts.Mount // to ask it through: the mounts that show most of it first
+	id     fanotify.FSID
+	device mounts.Device
+	ways   []mounts.Mount // to ask it through: the mounts that show most of it first
 	// fd is a descriptor of the mount, -1 most of the time: it is open only for one question, because it would keep the
 	// filesystem from being unmounted.
 	fd    int
@@ -29,8 +30,27 @@ type filesystem struct {
 	via       string // what leads into that
 }
 
-// open opens fd through a mount.
-func (fs *filesystem) open(way mounts.Mount) error {
+// newFilesystem returns the filesystem of a place.
+func newFilesystem(at place) *filesystem {
+	return &filesystem{
+		id: at.id(), device: at.mount.Device, ways: []mounts.Mount{at.mount}, fd: -1,
+		namespace: at.namespace, via: at.reach(""),
+	}
+}
+
+// open opens fd through the first mount that leads there.
+func (fs *filesystem) open() error {
+	err := error(errUnknownFilesystem)
+	for _, way := range fs.ways {
+		if err = fs.openBy(way); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// openBy opens fd through a mount.
+func (fs *filesystem) openBy(way mounts.Mount) error {
 	err := fs.openAt(way.Point)
 	if err == nil {
 		return nil
@@ -259,7 +279,7 @@ func (t *tree) ask(h fanotify.Handle) (steps []step, err error) {
 
 // askThrough is ask through one mount.
 func (t *tree) askThrough(fs *filesystem, way mounts.Mount, h fanotify.Handle) ([]step, error) {
-	if err := fs.open(way); err != nil {
+	if err := fs.openBy(way); err != nil {
 		return nil, err
 	}
 	defer fs.close()

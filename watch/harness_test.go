@@ -49,7 +49,7 @@ type watching struct {
 // merges, and its queue is all there is to know.
 func late(t *testing.T, base string, config Config) *watching {
 	t.Helper()
-	config.OwnEvents = true
+	config.OwnEvents, config.OnlyRoots = true, true
 	watcher, err := prepare(config)
 	must(t, err)
 	w := &watching{watcher, t, base, true}
@@ -67,6 +67,7 @@ func live(t *testing.T, base string, config Config) *watching {
 
 func start(t *testing.T, base string, config Config) *watching {
 	t.Helper()
+	config.OnlyRoots = true // a test's marks are on its own filesystems
 	watcher, err := New(config)
 	must(t, err)
 	w := &watching{Watcher: watcher, t: t, base: base}
@@ -279,7 +280,7 @@ func touch(path string) error {
 	return unix.Close(fd)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -139,6 +139,7 @@ func (r *reader) lookAtMounts() {
 		}
 	}
 	r.coverage.Store(&r.plan.coverage)
+	r.markedPrograms()
 	due.at = r.counts.read.Load() + r.waiting()
 	if !r.config.NoProcesses {
 		for id, a := range due.actors {

@@ -31,7 +31,11 @@ func (w *Watcher) watchApart(at *place) error {
 	r := newReader(w.config, group, w.queue)
 	r.plan.budget, r.plan.follow = &w.budget, w.main.plan.follow
 	r.plan.roots = []root{{at.asked, at.path, at.isDir}}
+	if !w.config.NoProcesses {
+		_ = r.processes.Connect() // the main reader's says why not
+	}
 	if err := r.plan.takeInodes(at); err != nil {
+		r.processes.Close()
 		group.Close()
 		return err
 	}
@@ -42,6 +46,7 @@ func (w *Watcher) watchApart(at *place) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
+		r.processes.Close()
 		group.Close()
 		return os.ErrClosed
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -63,6 +64,44 @@ func (at place) handleAt(path string) (fanotify.Handle, error) {
 	}
 	return h, nil
 }
+
+// errMovedAway is told of a change that comes to be known next.
+var errMovedAway = errors.New("mounted, moved or unmounted just now: try again")
+
+// passing reports whether a place that refused may be tried again.
+func passing(err error) bool {
+	for _, reason := range []error{errMovedAway, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
+// open opens a path on the place's mount (O_PATH). What is mounted there since is not taken for it.
+func (at place) open(path string) (int, error) {
+	fd, err := unix.Open(at.reach(path), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	field := unix.STATX_MNT_ID
+	if at.unique {
+		field = unix.STATX_MNT_ID_UNIQUE
+	}
+	var st unix.Statx_t
+	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, field, &st)
+	if err == nil && st.Mnt_id != at.mount.ID {
+		err = errMovedAway
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// fdPath returns a path that leads to what is open.
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // reach returns what leads to a path in the place's mount namespace.
 func (at place) reach(path string) string {

@@ -20,7 +20,7 @@ type reader struct {
 	group     *fanotify.Group
 	pending   pending
 	tree      *tree
-	processes process.Table
+	processes *process.Table
 	counts    counters
 	plan      *plan
 	mounts    *mountWatch
@@ -30,6 +30,13 @@ type reader struct {
 	coverage  atomic.Pointer[[]coverage]
 	missed    bool // events of this round that may be of interest can't be placed
 	self      int32
+
+	programs  map[fanotify.Handle]program
+	unplanned map[fanotify.FSID]*filesystem // those that are marked only for what is executed there
+	path      []byte                        // of a program
+	due       context.Context               // done when the table of processes is to be told what came without events
+	notDue    context.CancelFunc            // of due
+	drained   uint64                        // pending.total when the table of processes was last told what came meanwhile
 
 	now   time.Time // when what is being handled was read
 	out   *batch
@@ -42,7 +49,9 @@ type reader struct {
 func newReader(config Config, group *fanotify.Group, q *queue) *reader {
 	r := &reader{
 		config: config, group: group, queue: q, self: int32(os.Getpid()), out: q.take(),
-		mounts: &mountWatch{next: never, cancel: func() {}},
+		mounts:    &mountWatch{next: never, cancel: func() {}},
+		processes: &process.Table{Details: config.ProcessDetails}, programs: map[fanotify.Handle]program{},
+		unplanned: map[fanotify.FSID]*filesystem{}, notDue: func() {},
 	}
 	r.pending = pending{group: group, max: config.MaxBacklog * readEvent}
 	r.tree = newTree(&r.pending, config.MaxDirs)
@@ -54,6 +63,7 @@ func newReader(config Config, group *fanotify.Group, q *queue) *reader {
 func (r *reader) run(ctx context.Context) error {
 	defer r.processes.Close()
 	wake := r.mounts.until(ctx)
+	defer func() { r.notDue() }()
 	ending, last := false, uint64(0)
 	for {
 		if wake.Err() != nil {
@@ -84,24 +94,6 @@ func (r *reader) run(ctx context.Context) error {
 	}
 }
 
-// retryAfter is when directories are marked that could not be for want of descriptors or memory.
-const retryAfter = time.Second
-
-// wait waits for events.
-func (r *reader) wait(ctx context.Context) {
-	if len(r.tree.postponed) == 0 {
-		_ = r.group.Wait(ctx) // an error shows again at the next read
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, retryAfter)
-	defer cancel()
-	if errors.Is(r.group.Wait(ctx), context.DeadlineExceeded) {
-		r.now = time.Now()
-		r.followMissing(nil)
-		r.flush()
-	}
-}
-
 // turn reads what is queued, one buffer at most, and handles it. It returns the bytes that it read.
 func (r *reader) turn() (int, error) {
 	n, err := r.pending.read()
@@ -113,9 +105,41 @@ func (r *reader) turn() (int, error) {
 	case len(r.pending.batches) > 0:
 		err = r.handleAll()
 	default:
+		r.processes.Drain()
+		r.processes.Idle()
+		r.countProcesses()
+		if len(r.tree.postponed) > 0 {
+			r.now = time.Now()
+			r.followMissing(nil)
+			r.flush()
+		}
 		r.tellIdle()
 	}
 	return n, err
+}
+
+// feedInterval is how long what the kernel tells of processes may wait while nothing happens to files: its buffer holds
+// what starts and ends in that time on a machine that does nothing else.
+const feedInterval = 250 * time.Millisecond
+
+// retryAfter is when directories are marked that could not be for want of descriptors or memory.
+const retryAfter = time.Second
+
+// wait waits for an event, or until something else is due: the kernel's messages of processes, marks.
+func (r *reader) wait(ctx context.Context) {
+	if len(r.tree.postponed) > 0 && !r.processes.Connected() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, retryAfter)
+		defer cancel()
+	}
+	if r.processes.Connected() {
+		if r.due == nil || r.due.Err() != nil {
+			r.notDue()
+			r.due, r.notDue = context.WithTimeout(ctx, feedInterval)
+		}
+		ctx = r.due
+	}
+	_ = r.group.Wait(ctx) // an error shows again at the next read
 }
 
 // pause waits for the latency budget, so that the next read takes many events.
@@ -174,6 +198,7 @@ func (r *reader) handleAll() error {
 				continue
 			}
 			n := r.counts.read.Add(1)
+			r.drain()
 			r.handle(e)
 			if n >= r.mounts.next {
 				r.remounted(n)
@@ -198,9 +223,21 @@ func (r *reader) handleAll() error {
 		r.tellOverflow()
 	}
 	r.missed, r.tree.unasked = false, false
+	r.countProcesses()
 	r.flush()
 	return nil
 }
+
+// drain brings the table of processes up to what was read: it is never behind the queue.
+func (r *reader) drain() {
+	if r.drained != r.pending.total {
+		r.drained = r.pending.total
+		r.processes.Drain()
+	}
+}
+
+// countProcesses publishes what the table of processes counts.
+func (r *reader) countProcesses() { r.counts.overruns.Store(r.processes.Stats().Overruns) }
 
 // flush hands the events over.
 func (r *reader) flush() {
@@ -214,6 +251,7 @@ func (r *reader) flush() {
 func (r *reader) overflow() {
 	r.mounts.hurry()
 	r.tree.rebuild(r.plan.places)
+	r.processes.Lost()
 	r.tellOverflow()
 }
 

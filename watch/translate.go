@@ -51,7 +51,12 @@ func (r *reader) shown(e *fanotify.Event) fanotify.Mask {
 // entry handles an event on a name in a directory, or on the directory itself.
 func (r *reader) entry(e *fanotify.Event, at fanotify.Entry) {
 	m := r.shown(e)
-	if m == 0 && !changesTree(e) {
+	execs := e.Mask.Has(fanotify.OpenExec) && r.processes.Connected()
+	if m == 0 && !execs && !changesTree(e) {
+		return
+	}
+	if execs && r.tree.systems[at.Dir.FSID()] == nil && r.unplanned[at.Dir.FSID()] != nil {
+		r.opened(e, at, nil)
 		return
 	}
 	dir := r.tree.resolve(at.Dir)
@@ -68,6 +73,9 @@ func (r *reader) entry(e *fanotify.Event, at fanotify.Entry) {
 		} else if e.Mask.Has(fanotify.DeleteSelf) {
 			r.tree.ended(at.Dir)
 		}
+	}
+	if execs {
+		defer r.opened(e, at, dir) // what the process did before is the program's that it was
 	}
 	switch {
 	case m == 0:
@@ -252,5 +260,8 @@ func (r *reader) report(e *fanotify.Event, m fanotify.Mask, state event.PathStat
 	out.PID, out.PathState, out.Namespace = e.PID, state, r.plan.namespaceOf(e)
 	if e.PID != 0 && !r.config.NoProcesses {
 		out.Process = r.processes.Lookup(e.PID)
+		if e.Mask&^executes != 0 {
+			r.processes.Acted(e.PID)
+		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
-	"fanlight/internal/mounts"
 )
 
 // tree is what is known of the directories: where each is at the event being handled.
@@ -153,7 +152,7 @@ func (t *tree) plant(at place, state event.PathState) error {
 	}
 	fs := t.systems[at.id()]
 	if fs == nil {
-		fs = &filesystem{id: at.id(), ways: []mounts.Mount{at.mount}, fd: -1, namespace: at.namespace, via: at.reach("")}
+		fs = newFilesystem(at)
 		t.systems[at.id()] = fs
 	}
 	fs.subvolumes = fs.subvolumes || at.form.kind == FormSubvolume

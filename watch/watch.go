@@ -13,6 +13,7 @@ import (
 
 	"fanlight/event"
 	"fanlight/fanotify"
+	"fanlight/internal/process"
 )
 
 // Changes is what a Config without Events watches.
@@ -48,6 +49,13 @@ type Config struct {
 	KeepThread bool
 	// NoProcesses leaves out the facts about processes; events keep their pid.
 	NoProcesses bool
+	// ProcessDetails adds event.Details and containers to what is found out about processes: for each, some more files of
+	// /proc are read, while it lives.
+	ProcessDetails bool
+	// OnlyRoots marks nothing but the filesystems of the roots. Otherwise, what is executed on the other ones is marked
+	// too, because a process that ended before it is looked up is known by the program that it opened. With it, a
+	// short-lived process's program is only known from the filesystems of the roots.
+	OnlyRoots bool
 	// OwnEvents reports what this process itself does, too.
 	OwnEvents bool
 	// LimitedQueue leaves the kernel's queue at fs.fanotify.max_queued_events, beyond which events are lost in an
@@ -72,10 +80,11 @@ type Config struct {
 
 // Watcher watches filesystems. Close releases it.
 type Watcher struct {
-	config Config
-	budget budget
-	queue  *queue
-	main   *reader // which follows the mounts
+	config  Config
+	budget  budget
+	sources process.Sources
+	queue   *queue
+	main    *reader // which follows the mounts
 
 	mu      sync.Mutex
 	readers []*reader // a filesystem with a weak id has one of its own
@@ -97,10 +106,14 @@ type Stats struct {
 	Lost      uint64 // events that the consumer was too slow for
 	Overflows uint64 // queue overflows: an unknown number of events each
 	Replans   uint64 // looks at what is mounted, because something was mounted or unmounted under the roots
+
+	// ProcessOverruns is how often what the kernel tells of processes came faster than it was read. For a moment, events
+	// have their pid alone then.
+	ProcessOverruns uint64
 }
 
 type counters struct {
-	read, overflows, replans atomic.Uint64
+	read, overflows, replans, overruns atomic.Uint64
 }
 
 // New starts watching: when it returns, every mark is in place, and what happens from then on is delivered. A root that
@@ -135,6 +148,12 @@ func prepare(config Config) (*Watcher, error) {
 	w.context, w.stop = context.WithCancel(context.Background())
 	r.context = w.context
 	r.plan.budget, r.plan.apart = &w.budget, w.watchApart
+	if !w.config.NoProcesses {
+		w.sources = r.processes.Connect() // before the marks: it is never behind the queue
+	}
+	if r.processes.Connected() {
+		r.plan.mask |= fanotify.OpenExec
+	}
 	if r.mounts, err = newMountWatch(w.config); err == nil {
 		if w.config.AllNamespaces {
 			r.plan.follow = r.mounts.changes.Follow
@@ -144,8 +163,13 @@ func prepare(config Config) (*Watcher, error) {
 		}
 	}
 	if err != nil {
+		r.processes.Close()
 		_ = w.closeGroups()
 		return nil, err
+	}
+	r.markedPrograms()
+	if r.processes.Connected() && !w.config.OnlyRoots {
+		r.markPrograms(r.plan.others())
 	}
 	r.coverage.Store(&r.plan.coverage)
 	return w, nil
@@ -254,6 +278,10 @@ func (w *Watcher) Coverage() []Coverage {
 	return all
 }
 
+// ProcessErr says why the kernel doesn't tell of processes: what short-lived ones were is found out only as far as
+// /proc still knows. It is nil when the kernel does, and with NoProcesses.
+func (w *Watcher) ProcessErr() error { return errors.Join(w.sources.Connector, w.sources.Accounting) }
+
 // Stats returns counters since New.
 func (w *Watcher) Stats() Stats {
 	w.mu.Lock()
@@ -270,5 +298,6 @@ func (s Stats) plus(c *counters) Stats {
 	s.Read += c.read.Load()
 	s.Overflows += c.overflows.Load()
 	s.Replans += c.replans.Load()
+	s.ProcessOverruns += c.overruns.Load()
 	return s
 }

@@ -29,7 +29,7 @@ type watchOptions struct {
 	comms            []string
 	pids, trees      []string
 	users            []string
-	parents          bool
+	parents, details bool
 	json, summary    bool
 	format, timefmt  string
 	null             bool
@@ -61,6 +61,7 @@ func (o *watchOptions) add(cmd *cobra.Command) {
 	flags.BoolVar(&o.json, "json", false, "write one JSON object a line")
 	flags.StringVar(&o.format, "format", "", "write each event in the form `FMT` (see Format below)")
 	flags.BoolVar(&o.parents, "parents", false, "show the parent of each process, the parent's parent and so on")
+	flags.BoolVar(&o.details, "details", false, "in JSON, show more of each process: command line, group, container and so on")
 	flags.StringVar(&o.timefmt, "timefmt", defaultTimeFormat, "show times in the form `FMT` of strftime(3)")
 	flags.BoolVarP(&o.null, "null", "0", false, "end records with NUL; names in --format are then not escaped")
 	flags.BoolVar(&o.summary, "summary", false, "count, and print a table by directory and event at the end")
@@ -111,6 +112,9 @@ func (o *watchOptions) check(flags *pflag.FlagSet, command bool) error {
 	}
 	if o.parents && (o.summary || o.format != "") {
 		return errors.New("--parents has no meaning with --summary, and with --format it is %a")
+	}
+	if o.details && !o.json {
+		return errors.New("--details needs --json")
 	}
 	if flags.Changed("settle") && o.settle <= 0 {
 		return errors.New("--settle must be more than 0")
@@ -235,7 +239,8 @@ func (o *watchOptions) form(stdout any) (form, error) {
 
 // config returns what to watch.
 func (o *watchOptions) config(roots []string, events fanotify.Mask) watch.Config {
-	cfg := watch.Config{Roots: roots, Events: events, Latency: o.latency, KeepThread: true, AllNamespaces: o.allNamespaces}
+	cfg := watch.Config{Roots: roots, Events: events, Latency: o.latency, KeepThread: true, AllNamespaces: o.allNamespaces,
+		ProcessDetails: o.details}
 	if o.latency == 0 {
 		cfg.Latency = -1
 	}

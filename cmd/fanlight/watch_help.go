@@ -91,7 +91,8 @@ Output:
 
   With --parents the ancestors stand behind the process, the parent first:
   touch[42]<make[41]<bash[7]. In JSON they are "ancestors" of "process", a list
-  of objects with pid and comm.
+  of objects with pid and comm. With --details, "process" has what is known of
+  cmdline, gid, login_uid, start, cgroup and container.
 
   In a terminal, a last line on standard error says how many events were seen
   and lost.

@@ -1,9 +1,17 @@
-// Package process knows facts about processes, from /proc: who it is that did something to a file.
+// Package process knows facts about processes: who it is that did something to a file.
 //
-// What was read once is kept as long as it is sure to be that process, never for another one that got the same pid:
-// an open directory /proc/PID stays with its process, and ends with it. What a process may change while it lives (the
-// program, the name, the working directory, the user) is asked again: the name in every round of events, because a new
-// program brings a new one, the rest when the name changed and every few milliseconds.
+// A process that lives a millisecond is gone from /proc before its event is read. So, where the kernel allows it, a
+// Table is told of every fork, exec, change of user or name, and exit (the process connector), and of what a process
+// was at its end (task accounting); and whoever reads the events tells it the programs that are opened to be executed,
+// in the order of the queue. It shows what these and /proc agree on, and leaves out what is not sure: see history and
+// eras.go.
+//
+// # From /proc alone
+//
+// Without the kernel's messages, what was read once is kept as long as it is sure to be that process, never for another
+// one that got the same pid: an open directory /proc/PID stays with its process, and ends with it. What a process may
+// change while it lives (the program, the name, the working directory, the user) is asked again: the name in every round
+// of events, because a new program brings a new one, the rest when the name changed and every few milliseconds.
 //
 // A pid that is met for the first time is looked up after its event. If its process was gone by then, and another one
 // had taken the pid already, nothing in /proc tells.
@@ -28,8 +36,14 @@ const fullCheck = 10 * time.Millisecond
 // MaxProcesses is how many processes a table knows at most; each that lives holds two descriptors.
 const MaxProcesses = 256
 
-// Table is what is known about processes. The zero value is ready for use.
+// Table is what is known about processes. The zero value is ready for use, from /proc alone.
 type Table struct {
+	// Details asks for the facts of event.Details, and for containers: more files of /proc for each process.
+	Details bool
+
+	history *history // nil from /proc alone
+	reading reading
+
 	known map[int32]*entry
 	round uint64
 	now   time.Time // when the round began
@@ -52,11 +66,18 @@ type entry struct {
 func (t *Table) NextRound() {
 	t.round++
 	t.now = time.Now()
+	if h := t.history; h != nil {
+		h.round, h.now = t.round, t.now
+	}
 }
 
 // Idle says that this round had all events that were queued when it began. Processes that were found gone before it
 // are forgotten then: what comes now with their pid is another process's.
 func (t *Table) Idle() {
+	if t.history != nil {
+		t.history.idle()
+		return
+	}
 	for pid, e := range t.known {
 		if e.facts.State != event.ProcessLive && e.gone < t.round {
 			e.close()
@@ -67,6 +88,14 @@ func (t *Table) Idle() {
 
 // Close releases the descriptors and forgets everything.
 func (t *Table) Close() {
+	if t.history != nil {
+		t.history.close()
+		t.history = nil
+	}
+	t.forgetAll()
+}
+
+func (t *Table) forgetAll() {
 	for _, e := range t.known {
 		e.close()
 	}
@@ -77,6 +106,9 @@ func (t *Table) Close() {
 // is shared and must not be changed; equal facts are the same pointer. No system call is made for a process that was
 // looked up in this round.
 func (t *Table) Lookup(pid int32) *event.Process {
+	if t.history != nil {
+		return t.history.lookup(pid)
+	}
 	e := t.known[pid]
 	if e == nil {
 		return t.meet(pid)
@@ -119,7 +151,7 @@ func (t *Table) evict() {
 		}
 	}
 	if len(t.known) >= MaxProcesses {
-		t.Close()
+		t.forgetAll()
 	}
 }
 
@@ -181,11 +213,20 @@ func (t *Table) facts(pid int32, e *entry) (*event.Process, bool) {
 	}
 	p.Comm = string(comm)
 	p.Ancestors, p.AncestorComms = t.ancestors(p.PPID)
+	if t.Details {
+		gid, known := field(status, "Gid:")
+		st, _ := t.reading.stat(pid)
+		p.Details = t.reading.details(pid, &st)
+		if known {
+			p.Details.GID = uint32(gid)
+		}
+		p.Container = containerOf(p.Details.Cgroup)
+		if t.readComm(e) == nil {
+			return nil, false
+		}
+	}
 	return p, true
 }
-
-// maxAncestors bounds the chain of parents.
-const maxAncestors = 64
 
 // ancestors returns ppid, its parent and so on, with their names.
 func (t *Table) ancestors(ppid int32) (pids []int32, comms []string) {
@@ -194,31 +235,10 @@ func (t *Table) ancestors(ppid int32) (pids []int32, comms []string) {
 		if e := t.known[ppid]; e != nil && e.round == t.round && e.facts.State == event.ProcessLive {
 			return append(pids, e.facts.Ancestors...), append(append(comms, e.facts.Comm), e.facts.AncestorComms...)
 		}
-		var comm string
-		ppid, comm = t.parent(ppid)
-		comms = append(comms, comm)
+		s, _ := t.reading.stat(ppid)
+		ppid, comms = s.ppid, append(comms, s.comm)
 	}
 	return pids, comms
-}
-
-// parent returns the parent of a process, 0 when it is not known, and the name of the process itself.
-func (t *Table) parent(pid int32) (ppid int32, comm string) {
-	path := strconv.AppendInt(append(t.path[:0], "/proc/"...), int64(pid), 10)
-	stat := t.file(unix.AT_FDCWD, string(append(path, "/stat"...)))
-	// The name in parentheses may hold anything; the fields behind it don't hold parentheses.
-	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
-	if open < 0 || end < open {
-		return 0, ""
-	}
-	fields := bytes.Fields(stat[end+1:])
-	if len(fields) < 2 {
-		return 0, ""
-	}
-	n, err := strconv.ParseInt(string(fields[1]), 10, 32)
-	if err != nil {
-		return 0, ""
-	}
-	return int32(n), string(stat[open+1 : end])
 }
 
 // check finds out whether the process still lives, and what it changed.
