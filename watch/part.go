@@ -72,6 +72,7 @@ func (w *Watcher) run(r *reader) {
 	w.live.Add(1)
 	w.ended.Go(func() {
 		err := r.run(r.context)
+		r.syncs.end()
 		r.mounts.close()
 		r.group.Close()
 		w.mu.Lock()

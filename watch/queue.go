@@ -26,6 +26,9 @@ type queue struct {
 	free      []*batch
 	delivered uint64
 	lostTotal uint64
+	puts      uint64        // batches that were put
+	recycled  uint64        // of them, those that the consumer is done with
+	progress  chan struct{} // closed when that changes; nil if nobody waits for it
 
 	ready chan struct{} // holds a token when there may be something to take
 }
@@ -52,6 +55,8 @@ func (q *queue) recycle(b *batch) {
 	b.reset()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.recycled++
+	q.advance()
 	if len(q.free) < maxFree {
 		q.free = append(q.free, b)
 	}
@@ -87,6 +92,7 @@ func (q *queue) lose(b *batch) {
 }
 
 func (q *queue) put(b *batch) {
+	q.puts++
 	q.batches = append(q.batches, b)
 	q.queued += len(b.events)
 	q.text += b.size
@@ -182,6 +188,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.batches, q.queued, q.text, q.lost, q.overflow, q.closed = nil, 0, 0, 0, event.Event{}, true
+	q.advance()
 }
 
 func (q *queue) counts() (delivered, lost uint64) {

@@ -24,6 +24,7 @@ type reader struct {
 	counts    counters
 	plan      *plan
 	mounts    *mountWatch
+	syncs     syncs
 	context   context.Context // ends it behind what is queued
 	part      *part           // nil for the main reader
 	unsettled []fanotify.FSID // whose paths are not sure before the queue was empty
@@ -72,7 +73,9 @@ func (r *reader) run(ctx context.Context) error {
 		if !ending && ctx.Err() != nil {
 			ending, last = true, r.counts.read.Load()+r.waiting()
 		}
+		r.notice()
 		n, err := r.turn()
+		r.answerSyncs(n == 0 && len(r.pending.batches) == 0)
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return nil
