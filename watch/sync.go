@@ -26,7 +26,15 @@ func (w *Watcher) Sync(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	return w.queue.consumed(ctx)
+	if err := w.queue.consumed(ctx); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed { // readers may have ended by that
+		return os.ErrClosed
+	}
+	return nil
 }
 
 // syncs are the calls of Sync that wait for a reader.
