@@ -38,6 +38,8 @@ const (
 	UnseenSelf Unseen = "self_events"
 	// UnseenProcesses are the processes of events, other than this one's own.
 	UnseenProcesses Unseen = "processes"
+	// UnseenErrors are fs_error events, where they are asked for and the filesystem can't be marked for them.
+	UnseenErrors Unseen = "errors"
 	// UnseenBehind is what changes a filesystem without this kernel's files: the server of a network filesystem or of
 	// FUSE, and for overlayfs who writes to its layers.
 	UnseenBehind Unseen = "behind"

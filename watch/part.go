@@ -65,9 +65,20 @@ func (w *Watcher) start() {
 	for _, r := range w.readers {
 		w.run(r)
 	}
+	if w.errors != nil {
+		w.live.Add(1)
+		w.ended.Go(func() { w.ending(w.errors.run(w.context)) })
+	}
 }
 
-// run starts a reader. The stream ends when the last one does, or one fails.
+// ending notes that one of those that write to the queue ended. The stream ends with the last one, or when one fails.
+func (w *Watcher) ending(err error) {
+	if w.live.Add(-1) == 0 || err != nil {
+		w.queue.end(err)
+	}
+}
+
+// run starts a reader.
 func (w *Watcher) run(r *reader) {
 	w.live.Add(1)
 	w.ended.Go(func() {
@@ -79,9 +90,7 @@ func (w *Watcher) run(r *reader) {
 		w.past = w.past.plus(&r.counts)
 		w.readers = slices.DeleteFunc(w.readers, func(other *reader) bool { return other == r })
 		w.mu.Unlock()
-		if w.live.Add(-1) == 0 || err != nil {
-			w.queue.end(err)
-		}
+		w.ending(err)
 	})
 }
 

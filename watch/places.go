@@ -17,8 +17,10 @@ import (
 type plan struct {
 	group *fanotify.Group
 	mask  fanotify.Mask
-	tree  *tree
-	read  func() (*mounts.Table, error)
+	// errors hears of errors of the filesystems; nil when they are of no interest.
+	errors *fsErrors
+	tree   *tree
+	read   func() (*mounts.Table, error)
 	// follow watches the mounts of another namespace, too; nil when other namespaces are of no interest.
 	follow func(link string)
 	roots  []root
@@ -46,7 +48,7 @@ type sighting struct {
 // newPlan returns a plan to watch nothing yet with a group.
 func newPlan(config Config, group *fanotify.Group, t *tree) *plan {
 	p := &plan{
-		group: group, mask: config.Events&^mountEvents | needed, tree: t, read: mounts.Read, refused: map[spot]error{},
+		group: group, mask: config.Events&^(mountEvents|fanotify.FSError) | needed, tree: t, read: mounts.Read, refused: map[spot]error{},
 	}
 	if config.oldMounts {
 		p.read = mounts.ReadInfo
@@ -109,6 +111,9 @@ func (p *plan) take(at place) error {
 		}
 	case needsInodes(err):
 		at.form = &form{kind: FormInodes, reason: err, unseen: unseenByInodes(at, errors.Is(err, unix.EPERM))}
+		if p.errors != nil {
+			at.form.unseen = append(at.form.unseen, UnseenErrors)
+		}
 		err = p.markInodes(&at)
 	}
 	if err != nil {
@@ -164,6 +169,7 @@ func (p *plan) mark(at *place) error {
 		return fmt.Errorf("watch %s: it has the same filesystem id as %s: watch them apart, or give one a new UUID",
 			at.path, twin.path)
 	}
+	p.errors.mark(at, path)
 	return nil
 }
 
@@ -172,6 +178,7 @@ func (p *plan) unmark(at place, path string) {
 	if slices.ContainsFunc(p.places, func(other place) bool { return other.mount.Device == at.mount.Device }) {
 		return
 	}
+	p.errors.unmark(at, path)
 	if err := p.group.Unmark(fanotify.TargetFilesystem, path, p.mask, 0); errors.Is(err, unix.EXDEV) {
 		p.unmarkTop(at)
 	}

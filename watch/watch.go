@@ -85,6 +85,7 @@ type Watcher struct {
 	sources process.Sources
 	queue   *queue
 	main    *reader // which follows the mounts
+	errors  *fsErrors
 
 	mu      sync.Mutex
 	readers []*reader // a filesystem with a weak id has one of its own
@@ -153,6 +154,14 @@ func prepare(config Config) (*Watcher, error) {
 	}
 	if r.processes.Connected() {
 		r.plan.mask |= fanotify.OpenExec
+	}
+	if w.config.Events.Has(fanotify.FSError) {
+		if w.errors, err = newFSErrors(w.queue); err != nil {
+			r.processes.Close()
+			_ = w.closeGroups()
+			return nil, err
+		}
+		r.plan.errors = w.errors
 	}
 	if r.mounts, err = newMountWatch(w.config); err == nil {
 		if w.config.AllNamespaces {
@@ -264,6 +273,9 @@ func (w *Watcher) closeGroups() (err error) {
 	defer w.mu.Unlock()
 	for _, r := range w.readers {
 		err = errors.Join(err, r.group.Close())
+	}
+	if w.errors != nil {
+		err = errors.Join(err, w.errors.group.Close())
 	}
 	return err
 }

@@ -14,7 +14,7 @@ const (
 	changeEvents = watch.Changes
 	readEvents   = fanotify.Open | fanotify.Access | fanotify.CloseNowrite | fanotify.OpenExec
 	allEvents    = changeEvents | readEvents | fanotify.DeleteSelf | fanotify.MoveSelf
-	knownEvents  = allEvents | fanotify.MovedFrom | fanotify.MovedTo
+	knownEvents  = allEvents | fanotify.MovedFrom | fanotify.MovedTo | fanotify.FSError
 )
 
 // eventNames returns every name that parseEvents knows: the groups, then the kernel's names in the order of their bits.

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
+	"syscall"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"fanlight/event"
 	"fanlight/fanotify"
@@ -58,7 +62,23 @@ func (f *lineForm) append(b []byte, e *event.Event) []byte {
 	b = appendBlanks(b, gap)
 
 	b = appendPaths(b, e)
+	if e.FSError != nil {
+		b = appendFSError(b, e.FSError)
+	}
 	return append(b, f.end)
+}
+
+// appendFSError appends what a filesystem said of its own errors.
+func appendFSError(b []byte, e *event.FSError) []byte {
+	name := unix.ErrnoName(syscall.Errno(e.Errno))
+	if name == "" {
+		name = fmt.Sprint("errno ", e.Errno)
+	}
+	b = fmt.Appendf(b, "  %s", name)
+	if e.Count > 1 {
+		b = fmt.Appendf(b, " first, %d errors", e.Count)
+	}
+	return b
 }
 
 // appendEnd appends an empty line behind a batch.

@@ -74,6 +74,8 @@ const watchMore = `Events:
                           kernel tells its name
   mnt_attach, mnt_detach  something was mounted at the path and is watched, was
                           unmounted; both for a mount that was moved
+  fs_error                the filesystem that is mounted at the path reported an
+                          error of its own, as ext4 does
   ondir                   said beside the others when it was a directory
 
 Output:
