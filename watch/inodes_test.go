@@ -135,6 +135,9 @@ func TestInodesAtFullSpeed(t *testing.T) {
 				if e.Path != "" && e.NewPath != "" {
 					rename(e.Path, e.NewPath)
 				}
+				if e.NewPath != "" {
+					told[e.NewPath] = true
+				}
 			case e.Mask.Has(fanotify.Create):
 				if told[e.Path] {
 					t.Errorf("twice: %s", tellOne(dir, e))

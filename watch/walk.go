@@ -171,7 +171,9 @@ func (w *walk) entry(dir int, h fanotify.Handle, n *node, e entry, depth int, ag
 	defer unix.Close(fd)
 	child, err := fanotify.HandleAt(fd, "")
 	if err != nil {
-		w.missBelow(h, n, err)
+		if goneIf(err) != errElsewhere {
+			w.missBelow(h, n, err)
+		}
 		return
 	}
 	c := t.nodes[child]
