@@ -237,6 +237,11 @@ func (o *watchOptions) form(stdout any) (form, error) {
 	return newLineForm(o.timefmt, end, wantsColor(o.color, stdout), o.parents), nil
 }
 
+// choosesProcesses reports whether only some processes are of interest.
+func (o *watchOptions) choosesProcesses() bool {
+	return len(o.pids)+len(o.trees)+len(o.users)+len(o.exes)+len(o.cwds)+len(o.comms) > 0
+}
+
 // config returns what to watch.
 func (o *watchOptions) config(roots []string, events fanotify.Mask) watch.Config {
 	cfg := watch.Config{Roots: roots, Events: events, Latency: o.latency, KeepThread: true, AllNamespaces: o.allNamespaces,

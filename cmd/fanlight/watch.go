@@ -164,8 +164,13 @@ func (w *watchRun) watch(
 	defer watcher.Close()
 
 	coverage := watcher.Coverage()
-	if w.command != nil && unseenProcesses(coverage) {
-		return failed(explain(fmt.Errorf("what a command does can't be told from what others do: %w", unix.EPERM)))
+	if unseenProcesses(coverage) {
+		switch {
+		case w.command != nil:
+			return failed(explain(fmt.Errorf("what a command does can't be told from what others do: %w", unix.EPERM)))
+		case w.choosesProcesses():
+			return failed(explain(fmt.Errorf("events can't be chosen by their processes, which are not told: %w", unix.EPERM)))
+		}
 	}
 	if text := refusals(coverage); text != "" {
 		say(w.stderr, text)
@@ -283,8 +288,11 @@ func watched(coverage []watch.Coverage) string {
 func refusals(coverage []watch.Coverage) string {
 	var reasons []string
 	for _, c := range coverage {
-		if c.Err != nil {
+		switch {
+		case c.Err != nil:
 			reasons = append(reasons, c.Err.Error())
+		case c.Missed > 0:
+			reasons = append(reasons, fmt.Sprintf("%d directories below %s: %v", c.Missed, c.Root, c.MissedReason))
 		}
 	}
 	switch len(reasons) {
@@ -293,5 +301,5 @@ func refusals(coverage []watch.Coverage) string {
 	case 1:
 		return "not watched: " + reasons[0]
 	}
-	return fmt.Sprintf("%d filesystems are not watched: %s", len(reasons), strings.Join(reasons, "; "))
+	return fmt.Sprintf("not watched, for %d reasons: %s", len(reasons), strings.Join(reasons, "; "))
 }
