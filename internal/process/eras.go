@@ -65,18 +65,20 @@ func (t *task) opened(r record) {
 	t.fresh = false
 	if len(t.records) == maxRecords {
 		t.blurred = true
-		t.records, t.settled = t.records[:0], 0
+		t.records, t.settled, t.owed = t.records[:0], 0, 0
 	}
 	t.records = append(t.records, r)
 }
 
 // settle says that no event is left from before what was told at stamp.
 func (t *task) settle(stamp uint64) {
-	first, execs := 0, 0
-	for i := 1; i < len(t.eras) && t.eras[i].stamp <= stamp; i++ {
-		first = i
+	first, execs, all := 0, 0, 0
+	for i := 1; i < len(t.eras); i++ {
 		if t.eras[i].exec {
-			execs++
+			all++
+		}
+		if t.eras[i].stamp <= stamp {
+			first, execs = i, all
 		}
 	}
 	if first == 0 {
@@ -90,18 +92,20 @@ func (t *task) settle(stamp uint64) {
 	}
 	// Which records belong to what is settled, and which to an execve that is yet to be told?
 	t.blurred = false
+	execs, all = execs+t.owed, all+t.owed
 	i := t.match(settled.program)
 	switch {
 	case t.heads() <= execs:
 		i = len(t.records)
 	case i >= t.settled:
-		for i++; i < len(t.records) && t.records[i].loader; i++ {
-		}
+		i = t.behindLoaders(i + 1)
+	case t.heads() == all: // one for each, so that each is known by its place
+		i = t.behind(execs)
 	default:
-		t.blurred = true
-		i = len(t.records)
+		t.owed = execs
+		return
 	}
-	t.settled = i
+	t.settled, t.owed = i, 0
 }
 
 // heads returns how many records may be of programs.
@@ -113,6 +117,25 @@ func (t *task) heads() int {
 		}
 	}
 	return n
+}
+
+// behind returns where the records go on behind those of n programs.
+func (t *task) behind(n int) int {
+	i := t.settled
+	for ; n > 0; i++ {
+		if !t.records[i].loader {
+			n--
+		}
+	}
+	return t.behindLoaders(i)
+}
+
+// behindLoaders returns where the records go on behind the interpreters that stand at i.
+func (t *task) behindLoaders(i int) int {
+	for i < len(t.records) && t.records[i].loader {
+		i++
+	}
+	return i
 }
 
 // match returns the last record of a program, -1 without one.
@@ -140,7 +163,10 @@ func (t *task) candidates(marked map[uint64]bool, lossy bool) []era {
 			latest = i
 		}
 	}
-	if execs == 0 || t.blurred || lossy {
+	if t.owed > 0 && t.heads() == t.owed+execs {
+		t.settled, t.owed = t.behind(t.owed), 0
+	}
+	if execs == 0 || t.blurred || t.owed > 0 || lossy {
 		return t.eras
 	}
 	if i < t.settled {

@@ -59,6 +59,7 @@ type task struct {
 	inline  [2]era
 	records []record // files that it opened to execute, in the order of the queue
 	settled int      // of them, those of an execve that is settled
+	owed    int      // execves that are settled, but not which records behind that are theirs
 	blurred bool     // the records don't say which program was when
 
 	facts   *event.Process

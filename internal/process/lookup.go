@@ -32,7 +32,7 @@ func (h *history) lookup(pid int32) *event.Process {
 // programs that it opened, it failed to execute them.
 func (h *history) acted(pid int32) {
 	if t := h.last; t != nil && t.pid == pid && len(t.records) > t.settled && t.threads == 1 && len(t.eras) == 1 {
-		t.records = t.records[:t.settled]
+		t.records, t.owed = t.records[:t.settled], 0
 	}
 }
 
