@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -51,36 +50,5 @@ func mountTop(of mounts.Device) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	top, err := mountTopAs(device, false)
-	if errors.Is(err, unix.EBUSY) {
-		top, err = mountTopAs(device, true) // a filesystem that is mounted read-only must be so each time
-	}
-	return top, err
-}
-
-func mountTopAs(device string, readOnly bool) (int, error) {
-	fs, err := unix.Fsopen("btrfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, fmt.Errorf("fsopen: %w", err)
-	}
-	defer unix.Close(fs)
-	if err := unix.FsconfigSetString(fs, "source", device); err != nil {
-		return -1, fmt.Errorf("fsconfig source %s: %w", device, err)
-	}
-	if err := unix.FsconfigSetString(fs, "subvolid", "5"); err != nil {
-		return -1, fmt.Errorf("fsconfig subvolid: %w", err)
-	}
-	if readOnly {
-		if err := unix.FsconfigSetFlag(fs, "ro"); err != nil {
-			return -1, fmt.Errorf("fsconfig ro: %w", err)
-		}
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, fmt.Errorf("fsconfig create %s: %w", device, err)
-	}
-	top, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY)
-	if err != nil {
-		return -1, fmt.Errorf("fsmount %s: %w", device, err)
-	}
-	return top, nil
+	return mounts.BtrfsTop(device)
 }
