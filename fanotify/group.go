@@ -239,8 +239,8 @@ func (g *Group) endLoop() {
 }
 
 // Backlog returns what FIONREAD says of the queue (since Linux 2.6.37; fanotify_ioctl in the kernel's
-// fs/notify/fanotify/fanotify_user.c): 24 bytes for each queued event, without its records, so that it
-// counts events, as they stand: those that will still merge singly. What a read takes can be several times as much.
+// fs/notify/fanotify/fanotify_user.c): 24 bytes for each queued event, without its records, so that it counts events,
+// as they stand: those that will still merge singly. What a read takes can be several times as much.
 func (g *Group) Backlog() (int, error) {
 	var n int
 	var err error

@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waiter waits for the events of a group. Wait and reset are for the reader, the others for any
-// goroutine.
+// waiter waits for the events of a group. Wait and reset are for the reader, the others for any goroutine.
 type waiter interface {
 	// wait blocks until events are queued. It returns errInterrupted when interrupt was called since the last reset.
 	// Once the group is closed it returns os.ErrClosed, or errInterrupted and then os.ErrClosed.
