@@ -3,9 +3,9 @@
 //
 // # How
 //
-// Each filesystem gets one mark, whatever its size, so that watching a tree is ready at once and nothing is walked. An
-// event names a directory by its file handle. The directory is a node of a tree that is kept in the order of the
-// kernel's queue from the records about directories: made, renamed, removed. One that is met for the first time is
+// A filesystem gets one mark where it can, whatever its size, so that watching a tree is ready at once and nothing is
+// walked. An event names a directory by its file handle. The directory is a node of a tree that is kept in the order of
+// the kernel's queue from the records about directories: made, renamed, removed. One that is met for the first time is
 // looked for in the records that were read but not handled yet, because the first of them about it says where it was;
 // else the kernel is asked, and the queue drained once more, so that a rename or removal before the answer is among
 // those records.
@@ -31,10 +31,10 @@
 //
 // # Concurrency
 //
-// A reader is a goroutine that owns a group's read side, its tree and its table of processes. Most often there is one. A
-// filesystem whose id goes with no other in a group, such as FUSE, has a reader of its own, and so have the errors that
-// filesystems report; between them the kernel gives no order. Another goroutine waits for changes of mounts, and does no
-// more than to wake a reader. Events is for one goroutine at a time; the other methods may be called from any.
+// A reader is a goroutine that owns a group's read side, its tree and its table of processes. Most often there is one.
+// A filesystem whose id goes with no other in a group, such as FUSE, has a reader of its own, and so have the errors
+// that filesystems report; between them the kernel gives no order. Another goroutine waits for changes of mounts, and
+// does no more than to wake a reader. Events is for one goroutine at a time; the other methods may be called from any.
 //
 // # What it can't see
 //

@@ -12,8 +12,8 @@ import (
 //
 // The kernel's queue is first in, first out. So each reader has to handle as many events as were queued at the call
 // (FIONREAD), and no file is made to find that out. What was lost meanwhile has its record in the stream. Errors that
-// filesystems report (fanotify.FSError) are not waited for. The error is the context's, or os.ErrClosed when the Watcher
-// was closed before.
+// filesystems report (fanotify.FSError) are not waited for. The error is the context's, or os.ErrClosed when the
+// Watcher was closed before.
 func (w *Watcher) Sync(ctx context.Context) error {
 	w.mu.Lock()
 	readers := slices.Clone(w.readers)
