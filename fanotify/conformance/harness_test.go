@@ -110,9 +110,12 @@ func program(t testing.TB, elements ...string) string {
 }
 
 // execute runs a program to its end and returns the process id that it had, 0 when it could not be executed.
+//
+// A shell does the execve: this process must not wait for it, because it may be the one that has to allow it. While Go
+// starts a process, a thread waits for the execve and holds up the garbage collector, and with that everything.
 func execute(t testing.TB, path string) (int, error) {
 	t.Helper()
-	cmd := &exec.Cmd{Path: path, Args: []string{"true"}} // for a true that is one of many in one program
+	cmd := exec.Command("bash", "-c", `exec -a true "$0"`, path) // for a true that is one of many in one program
 	err := cmd.Run()
 	if cmd.Process == nil {
 		return 0, err
